@@ -1,0 +1,59 @@
+# Every target creates the virtual environment it needs. Other interpreter: make demo PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint type bench clean
+
+BIN := $(VENV)/bin
+LIBRARY := platform trainables search_spaces
+export PYTHONDONTWRITEBYTECODE := 1
+export PYTHONNOUSERSITE := 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.run ## train Parle with 3 replicas on Ray, next to SGD at equal gradients
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.dev ## run every test and every example in a docstring
+	@$(BIN)/python -m pytest --doctest-modules tests $(LIBRARY)
+
+test-fast: $(VENV)/.dev ## run the unit tests: no Ray, under two minutes
+	@$(BIN)/python -m pytest -q tests/unit
+
+lint: $(VENV)/.dev ## check style, format and which room imports which
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
+
+type: $(VENV)/.dev ## check the types, strictly, of library, tests, benchmarks and examples
+	@$(BIN)/mypy
+
+bench: $(VENV)/.run ## measure the local step, the loop and start-up, as ratios in one run
+	@$(BIN)/python -m benchmarks.run
+
+clean: ## remove the virtual environment, builds and caches
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# .run holds what a user installs, .dev adds the tools; each stamp is renewed when the requirements change.
+$(VENV)/.run: EXTRAS := all
+$(VENV)/.dev: EXTRAS := all,dev
+$(VENV)/.dev: $(VENV)/.run
+$(VENV)/.run $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing deeprelax[$(EXTRAS)] into $(VENV)"
+	@$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[$(EXTRAS)]' 2>&1 | tee $(VENV)/install.log \
+	  | awk '/Downloading .*[0-9] [MG]B/ {split($$2, part, "-"); print "  " part[1], part[2], $$3, $$4; fflush()} \
+	         /^Installing collected/ {print "  unpacking, about a minute"; fflush()}' \
+	  || { tail -n 20 $(VENV)/install.log >&2; echo "The installation failed; the whole log is $(VENV)/install.log" >&2; exit 1; }
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "deeprelax needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	  echo "Name another one: make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12" >&2; exit 1; }
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }

@@ -1,0 +1,41 @@
+"""deeprelax: train neural networks as coupled replicas that exchange only the mean of their weights.
+
+Names load on first use, so that ``import deeprelax`` stays fast and needs neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deeprelax.api import fit, resume
+    from deeprelax.coupled import Coupled
+    from deeprelax.execution.result import RunResult, load_result
+    from deeprelax.registry import trainable
+    from deeprelax.replica.task import Task, TensorData
+
+_HOMES = {
+    "Coupled": "coupled",
+    "RunResult": "execution.result",
+    "Task": "replica.task",
+    "TensorData": "replica.task",
+    "fit": "api",
+    "load_result": "execution.result",
+    "resume": "api",
+    "trainable": "registry",
+}
+
+__all__ = ["Coupled", "RunResult", "Task", "TensorData", "fit", "load_result", "resume", "trainable"]
+__version__ = version("deeprelax")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'deeprelax' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"deeprelax.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,5 @@
+"""``python -m deeprelax``: the command line."""
+
+from deeprelax.cli import main
+
+main()

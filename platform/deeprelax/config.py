@@ -1,0 +1,175 @@
+"""The complete description of one run: what is trained, how the replicas are coupled, how long, and where."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from deeprelax.coupling.base import Coupling
+from deeprelax.coupling.methods import make_coupling
+from deeprelax.errors import ConfigError
+from deeprelax.replica.batches import Batches
+from deeprelax.replica.loop import Plan
+from deeprelax.replica.start import batches_of
+from deeprelax.replica.task import Task
+from deeprelax.schedules import Position
+from deeprelax.validation import config_error
+
+Placement = Literal["ray", "local"]
+Extra = Literal["replicas", "ensemble"]
+_STABILITY_POINTS = 200
+_SMALL_MODEL = 100_000
+
+
+def _distinct(values: tuple[Extra, ...]) -> tuple[Extra, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+class RunConfig(BaseModel):
+    """A run; complete once :meth:`resolved` has filled in what the task decides. Written beside every result.
+
+    Args:
+        trainable: a registered name, ``module:function`` or ``file.py:function``.
+        trainable_config: fields of the trainable's own config.
+        method: the coupling's name, such as ``parle``.
+        coupling: its fields; schedules as text.
+        epochs: data passes of each replica, > 0.
+        steps: mini-batch steps of each replica; overrides ``epochs``.
+        batch_size: samples of a step; None takes the task's.
+        accumulate: parts a batch is computed in.
+        clip_norm: largest gradient norm.
+        precision: ``float32``, or ``bf16`` autocast.
+        seed: of everything random.
+        placement: ``ray`` (a worker process per replica), or ``local`` (all replicas take turns in this process).
+        threads: of torch, per replica; None: 1 for models under 100,000 parameters, else cores // replicas, at least 1.
+            The same number of threads gives the same numbers everywhere.
+        evaluate_every: data passes between evaluations of the center.
+        checkpoint_every: data passes between checkpoints; 0 saves only at the end.
+        keep_checkpoints: how many to keep.
+        report: judge the ``replicas`` and their ``ensemble`` too, at the end.
+        cpus_per_replica: CPUs a worker asks Ray for.
+        gpus_per_replica: GPUs a worker asks Ray for; None: 1 if the cluster has enough, else 0.
+        address: of a running Ray cluster; None starts one on this machine.
+        max_failures: lost workers that are replaced before the run gives up.
+
+    Raises:
+        ConfigError: one line for every wrong field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    trainable: str
+    trainable_config: dict[str, object] = Field(default_factory=dict)
+    method: str = "parle"
+    coupling: dict[str, object] = Field(default_factory=dict)
+    epochs: float = Field(default=10.0, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    precision: Literal["float32", "bf16"] = "float32"
+    seed: int = Field(default=0, ge=0)
+    placement: Placement = "ray"
+    threads: int | None = Field(default=None, ge=1)
+    evaluate_every: float = Field(default=1.0, gt=0)
+    checkpoint_every: float = Field(default=1.0, ge=0)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    report: Annotated[tuple[Extra, ...], AfterValidator(_distinct)] = ()
+    cpus_per_replica: float = Field(default=1.0, gt=0)
+    gpus_per_replica: float | None = Field(default=None, ge=0)
+    address: str | None = None
+    max_failures: int = Field(default=3, ge=0)
+
+    def __init__(self, **fields: object) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise config_error(error, "the run", type(self).model_fields) from None
+
+    def with_fields(self, **changes: object) -> Self:
+        """Return a copy with some fields changed, validated again."""
+        return type(self)(**(self.model_dump() | changes))
+
+    def make_coupling(self) -> Coupling:
+        """Return the validated config of the method.
+
+        Raises:
+            ConfigError: the method or its fields are unknown or impossible.
+        """
+        return make_coupling(self.method, self.coupling)
+
+    def resolved(self, task: Task, *, force: bool = False) -> Self:
+        """Return the config with everything the task decides filled in, checked for stability.
+
+        Args:
+            task: the task that is trained.
+            force: train with springs past their stability bound too.
+
+        Raises:
+            ConfigError: the batch size exceeds the data.
+            UnstableError: a spring is too stiff somewhere along the run.
+        """
+        coupling = self.make_coupling()
+        optimizer = coupling.optimizer or task.optimizer
+        coupling = coupling.with_fields(lr=coupling.lr or f"cos({task.lr},0)", optimizer=optimizer)
+        batch_size = self.batch_size or task.batch_size
+        if batch_size > len(task.train_data):
+            raise ConfigError(
+                f"Invalid batch_size={batch_size}. Must be at most the {len(task.train_data)} training samples."
+            )
+        batches = batches_of(task, coupling, batch_size, self.seed, 0)
+        steps = self.steps or max(1, round(self.epochs * batches.steps_per_pass))
+        if not force:
+            coupling.check_stable(_positions(coupling, batches, steps))
+        return self.with_fields(
+            coupling=coupling.model_dump(),
+            batch_size=batch_size,
+            steps=steps,
+            epochs=steps / batches.steps_per_pass,
+            threads=self.threads or _threads(task, coupling.replicas),
+        )
+
+    def plan(self, task: Task) -> Plan:
+        """Return what the training loop needs of a resolved config."""
+        assert self.steps is not None, "resolve the config first"
+        assert self.batch_size is not None, "resolve the config first"
+        per_pass = batches_of(task, self.make_coupling(), self.batch_size, self.seed, 0).steps_per_pass
+        return Plan(
+            total_steps=self.steps,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            clip_norm=self.clip_norm,
+            precision=self.precision,
+            seed=self.seed,
+            evaluate_every_steps=max(1, round(self.evaluate_every * per_pass)),
+            checkpoint_every_steps=round(self.checkpoint_every * per_pass),
+            report=self.report,
+        )
+
+    def job(self) -> dict[str, object]:
+        """Return the config as plain JSON values."""
+        values: dict[str, object] = self.model_dump(mode="json")
+        return values
+
+
+def _threads(task: Task, replicas: int) -> int:
+    with torch.random.fork_rng(devices=[]):
+        size = sum(parameter.numel() for parameter in task.model().parameters())
+    return 1 if size < _SMALL_MODEL else max(1, (os.cpu_count() or 1) // replicas)
+
+
+def _positions(coupling: Coupling, batches: Batches, steps: int) -> list[Position]:
+    """Return points spread over the run, the first and the last step among them."""
+    period = max(1.0, coupling.period.values[0])
+    return [
+        Position(
+            step=step,
+            exchanges=int(step / period),
+            steps_per_pass=batches.steps_per_pass,
+            total_steps=steps,
+        )
+        for step in sorted({round(i * steps / _STABILITY_POINTS) for i in range(_STABILITY_POINTS + 1)})
+    ]

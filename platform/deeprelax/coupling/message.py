@@ -1,0 +1,81 @@
+"""What a replica says at an exchange and what it hears back.
+
+The training loop is a generator: it yields a :class:`Message` and is sent a :class:`Reply`. It never learns how the
+vectors travel, and an exchange never learns which method runs (the "sans-IO" style of protocol libraries).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+Kind = Literal["join", "center", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CenterStep:
+    """How the center x̄ moves towards the mean m of the messages: one torch-Nesterov step on G = x̄ - m.
+
+    v ← momentum·v + G;  x̄ ← x̄ - lr·(G + momentum·v). With ``lr=1, momentum=0`` the center *is* the mean (local SGD,
+    Parle); ``lr=n·α`` is EASGD's elastic mean (Zhang et al. 2015, eq. 6); ``lr=.7, momentum=.9`` is DiLoCo's outer
+    step.
+
+    Args:
+        lr: step of the center, > 0.
+        momentum: in [0, 1).
+    """
+
+    lr: float = 1.0
+    momentum: float = 0.0
+
+    @property
+    def is_mean(self) -> bool:
+        """True if the center becomes exactly the mean."""
+        return self.lr == 1.0 and self.momentum == 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One replica's part of one exchange.
+
+    Args:
+        kind: ``join`` is the first message of a replica (the center becomes the mean of the starts, or, for a newcomer,
+            is only read); ``center`` moves the center; ``mean`` averages without touching the center (gradients,
+            predictions).
+        vectors: flat tensors, shapes (P_i,); views of the replica's storage, valid until the reply arrives.
+        step: mini-batch steps this replica has made; all members of one round agree on it.
+        exchanges: exchanges this replica has completed, likewise.
+        center_steps: how the center moves, one rule per vector (``center`` only).
+        scalars: numbers that are averaged along with the vectors, in float64.
+    """
+
+    kind: Kind
+    vectors: tuple[Tensor, ...]
+    step: int
+    exchanges: int
+    center_steps: tuple[CenterStep, ...] = ()
+    scalars: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What every member of a round hears.
+
+    Args:
+        vectors: the new center (``join``, ``center``) or the mean (``mean``). Read-only and valid until the next
+            message: copy from it.
+        scalars: the means of the messages' scalars.
+        step: mini-batch steps of the run at this round; a newcomer continues from here.
+        exchanges: completed exchanges of the run, this one included.
+        members: replicas that took part.
+        stop: the run was asked to stop: save and return.
+    """
+
+    vectors: tuple[Tensor, ...]
+    step: int
+    exchanges: int
+    scalars: tuple[float, ...] = ()
+    members: int = 1
+    stop: bool = False

@@ -1,0 +1,1 @@
+"""How the mean of the weights travels: in process, through a parameter server, by collectives."""

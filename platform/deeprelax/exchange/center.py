@@ -1,0 +1,76 @@
+"""The center x̄ and the mean that moves it; the same arithmetic, in the same order, wherever the center lives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from deeprelax.coupling.message import CenterStep
+
+Vectors = Sequence[Tensor]
+
+
+def mean_of(members: Sequence[Vectors]) -> list[Tensor]:
+    """Return the elementwise mean of the members' vectors, summed in the order given, so that arrival does not matter.
+
+    Args:
+        members: one sequence of flat tensors per member; all alike in number, shape and dtype.
+    """
+    first, *rest = members
+    sums = [vector.clone() for vector in first]
+    for vectors in rest:
+        for total, vector in zip(sums, vectors, strict=True):
+            total.add_(vector)
+    if rest:
+        for total in sums:
+            total.div_(len(members))
+    return sums
+
+
+def mean_scalars(members: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return the means of equally long tuples of numbers."""
+    return tuple(sum(column) / len(members) for column in zip(*members, strict=True))
+
+
+class Center:
+    """The center and its momentum, one flat tensor each per dtype.
+
+    Holds one copy of the parameters, and a second one only once a step with momentum was made.
+    """
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = [vector.detach().clone() for vector in vectors]
+        self.velocity: list[Tensor] = []
+
+    def advance(self, mean: Vectors, steps: Sequence[CenterStep]) -> None:
+        """Move the center towards ``mean``, each vector by its own :class:`CenterStep`."""
+        if any(step.momentum for step in steps) and not self.velocity:
+            self.velocity = [torch.zeros_like(center) for center in self.vectors]
+        for i, (center, target, step) in enumerate(zip(self.vectors, mean, steps, strict=True)):
+            if step.is_mean:
+                center.copy_(target)
+                continue
+            gap = center - target
+            if step.momentum:
+                self.velocity[i].mul_(step.momentum).add_(gap)
+                gap.add_(self.velocity[i], alpha=step.momentum)
+            center.sub_(gap, alpha=step.lr)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the named tensors that restore this center: ``center.<i>`` and ``velocity.<i>``."""
+        named = {f"center.{i}": vector for i, vector in enumerate(self.vectors)}
+        return named | {f"velocity.{i}": vector for i, vector in enumerate(self.velocity)}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Tensor]) -> Center:
+        """Return the center saved by :meth:`state`."""
+        center = cls(_series(state, "center"))
+        center.velocity = [vector.clone() for vector in _series(state, "velocity")]
+        return center
+
+
+def _series(state: Mapping[str, Tensor], name: str) -> list[Tensor]:
+    count = sum(key.startswith(f"{name}.") for key in state)
+    return [state[f"{name}.{i}"] for i in range(count)]

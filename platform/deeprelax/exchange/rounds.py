@@ -1,0 +1,61 @@
+"""A synchronous round: who spoke is averaged, the center moves, all hear the same reply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deeprelax.coupling.message import Message, Reply
+from deeprelax.errors import ExchangeError
+from deeprelax.exchange.center import Center, Vectors, mean_of, mean_scalars
+
+
+class Rounds:
+    """The center and the rule of a synchronous round, without any transport.
+
+    Args:
+        center: the restored center of a resumed run; None starts from the mean of the joining replicas.
+        step: mini-batch steps already made by a resumed run.
+        exchanges: exchanges already completed by a resumed run.
+    """
+
+    def __init__(self, center: Center | None = None, step: int = 0, exchanges: int = 0) -> None:
+        self.center = center
+        self.step = step
+        self.exchanges = exchanges
+        self.stop = False
+
+    def complete(self, messages: Sequence[Message]) -> Reply:
+        """Finish a round: average the messages in the order given, move the center, return the reply for all members.
+
+        Raises:
+            ExchangeError: the members are not at the same point of the run.
+        """
+        said = {(message.kind, message.step, message.exchanges) for message in messages}
+        if len(said) != 1:
+            raise ExchangeError(
+                f"Replicas are out of step: {sorted(said)}. All members of a round must be at the same step."
+            )
+        if messages[0].kind == "join":
+            return self._join(messages)
+        mean = mean_of([message.vectors for message in messages])
+        self.step, self.exchanges = messages[0].step, messages[0].exchanges + 1
+        if messages[0].kind == "center":
+            assert self.center is not None, "replicas join before they exchange"
+            self.center.advance(mean, messages[0].center_steps)
+            mean = self.center.vectors
+        return self._reply(mean, messages)
+
+    def _join(self, messages: Sequence[Message]) -> Reply:
+        if self.center is None:
+            self.center = Center(mean_of([message.vectors for message in messages]))
+        return self._reply(self.center.vectors, messages)
+
+    def _reply(self, vectors: Vectors, messages: Sequence[Message]) -> Reply:
+        return Reply(
+            vectors=tuple(vectors),
+            step=self.step,
+            exchanges=self.exchanges,
+            scalars=mean_scalars([message.scalars for message in messages]),
+            members=len(messages),
+            stop=self.stop,
+        )

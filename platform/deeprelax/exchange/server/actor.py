@@ -1,0 +1,248 @@
+"""The servers as Ray actors: one head that knows the members and closes the rounds, and shards for large centers.
+
+With shards every server holds a slice of every vector. A replica deposits its slices at the shards and then speaks to
+the head, which tells the shards whom to average; so all slices agree on who took part.
+
+Whoever reads an actor's handle imports the actor's module. Ray Train's controller reads one and starts the workers only
+then, so this module does without torch until a server starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import ray
+from ray import ObjectRef
+from ray.actor import ActorMethod, ActorProxy
+
+from deeprelax.errors import ExchangeError
+from deeprelax.exchange.server.coordinator import TICK_S, Answer, Coordinator, Member, Row, Rules
+
+if TYPE_CHECKING:
+    from deeprelax.coupling.message import Message, Reply
+    from deeprelax.exchange.server.wire import Named, Packed
+
+SHARED_BYTES = 2**20
+"""Bytes of a reply above which it is written to shared memory once for all replicas (measured: pays from 4 MB on)."""
+
+
+class Failure(NamedTuple):
+    """An error that ended the run, as text: nothing is unpickled across processes.
+
+    Args:
+        replica: whose loop raised it; None if a server did.
+        kind: the name of the exception's class.
+        message: its message.
+        traceback: as the worker saw it; empty for errors that explain themselves.
+    """
+
+    replica: int | None
+    kind: str
+    message: str
+    traceback: str = ""
+
+
+class Sealed(NamedTuple):
+    """A reply on its way, and the slices of its vectors of each server or the references of them."""
+
+    reply: Reply
+    parts: list[Packed | ObjectRef[Packed]]
+
+
+class Position(NamedTuple):
+    """Where the run is, and the named slices of the center there of each server or the references of them."""
+
+    step: int
+    exchanges: int
+    parts: list[Named | ObjectRef[Named]]
+
+
+class Controller(Protocol):
+    """What is needed of Ray Train's controller, an actor."""
+
+    abort: ActorMethod
+
+
+class News(NamedTuple):
+    """What the driver hears.
+
+    Args:
+        rows: of the replicas and about them, since the last call.
+        failure: the error that ended the run, if any.
+        controller: of the workers, once it has started them; the driver can abort it.
+    """
+
+    rows: list[Row]
+    failure: Failure | None
+    controller: Controller | None
+
+
+class Shard:
+    """A slice of the center, moved when the head says so.
+
+    Args:
+        restored: its slices of the center of a resumed run, or nothing.
+    """
+
+    def __init__(self, restored: Named) -> None:
+        from deeprelax.exchange.server.store import Store
+
+        self._store = Store(restored)
+        self._deposits: dict[Member, Message] = {}
+
+    @ray.method
+    def deposit(self, member: Member, header: Message, packed: Packed) -> None:
+        """Keep a member's slices until the head closes the round."""
+        self._deposits[member] = self._store.opened(header, packed)
+
+    @ray.method
+    def close(self, members: Sequence[Member], restarted: bool) -> Packed:
+        """Average the members' deposits and return the reply's slices."""
+        if restarted:
+            self._store.rounds.center = None
+        reply = self._store.rounds.complete([self._deposits[member] for member in members])
+        self._deposits.clear()
+        return self._store.sealed(reply)
+
+    @ray.method
+    def current(self, member: Member) -> Packed:
+        """Return the slices of the center for a newcomer that has deposited its own."""
+        newcomer = replace(self._deposits.pop(member), kind="join")
+        return self._store.sealed(self._store.rounds.complete([newcomer]))
+
+    @ray.method
+    def state(self) -> Named:
+        """Return the slices of center and velocity by name."""
+        return self._store.named()
+
+
+class Head:
+    """The server that replicas and driver speak to; every method runs on one event loop.
+
+    Args:
+        rules: how members are treated.
+        restored: this server's slices of the center of a resumed run, or nothing.
+        step: mini-batch steps already made by a resumed run.
+        exchanges: exchanges already completed by a resumed run.
+        shards: the other servers.
+    """
+
+    def __init__(
+        self, rules: Rules, restored: Named, step: int, exchanges: int, shards: Sequence[ActorProxy[Shard]]
+    ) -> None:
+        from deeprelax.exchange.server.store import Store
+
+        self._store = Store(restored, step, exchanges)
+        self._coordinator = Coordinator(rules, self._store.rounds)
+        self._shards = shards
+        self._rows: list[Row] = []
+        self._failure: Failure | None = None
+        self._waiting: dict[Member, asyncio.Future[Sealed | ExchangeError]] = {}
+        self._watch: asyncio.Task[None] | None = None
+        self._controller: Controller | None = None
+
+    @ray.method
+    async def speak(self, member: Member, header: Message, packed: Packed) -> Sealed | ExchangeError:
+        """Take a replica's message and return the reply of its round, once it has closed."""
+        if self._failure is not None:
+            return _failed(self._failure)
+        if header.kind != "join" and self._coordinator.outdated(member):
+            return ExchangeError(f"Replica {member.replica} was taken over by another process; this one must end.")
+        self._watch = self._watch or asyncio.create_task(self._look_at_leases())
+        waiting: asyncio.Future[Sealed | ExchangeError] = asyncio.get_running_loop().create_future()
+        self._waiting[member] = waiting
+        self._settle(partial(self._coordinator.hear, member, self._store.opened(header, packed)))
+        return await waiting
+
+    @ray.method
+    async def beat(self, member: Member, rows: Sequence[Row]) -> bool:
+        """Renew a member's lease and take its rows; True if the run is to stop."""
+        self._rows += rows
+        self._coordinator.beat(member)
+        return self._store.rounds.stop
+
+    @ray.method
+    async def leave(self, member: Member, rows: Sequence[Row]) -> None:
+        """Let a member go that has finished."""
+        self._rows += rows
+        self._settle(partial(self._coordinator.leave, member))
+
+    @ray.method
+    async def lose(self, replica: int) -> None:
+        """Let a member go whose process has ended."""
+        self._settle(partial(self._coordinator.lose, replica))
+
+    @ray.method
+    async def fail(self, member: Member, rows: Sequence[Row], failure: Failure) -> None:
+        """End the run because a replica's loop raised an error; all who wait hear of it."""
+        self._rows += rows
+        if not self._coordinator.outdated(member):
+            self._fail(failure)
+
+    @ray.method
+    async def drain(self) -> News:
+        """Return what has happened since the last call."""
+        rows, self._rows = self._rows, []
+        return News(rows, self._failure, self._controller)
+
+    @ray.method
+    async def request_stop(self) -> None:
+        """Let every reply from now on say ``stop``."""
+        self._store.rounds.stop = True
+
+    @ray.method
+    async def position(self) -> Position:
+        """Return where the run is, and the center there."""
+        rounds = self._store.rounds
+        others = [shard.state.remote() for shard in self._shards]
+        return Position(rounds.step, rounds.exchanges, [self._store.named(), *others])
+
+    @ray.method
+    async def adopt(self, controller: Controller) -> None:
+        """Remember the controller of the workers, for the driver."""
+        self._controller = controller
+
+    async def _look_at_leases(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._settle(self._coordinator.expire)
+
+    def _settle(self, act: Callable[[], Answer | None]) -> None:
+        try:
+            answer = act()
+        except ExchangeError as error:
+            self._fail(Failure(None, type(error).__name__, str(error)))
+            return
+        self._rows += self._coordinator.events
+        self._coordinator.events.clear()
+        if answer is not None:
+            self._deliver(answer.to, self._sealed(answer))
+
+    def _sealed(self, answer: Answer) -> Sealed:
+        packed = self._store.sealed(answer.reply)
+        shared = packed.nbytes >= SHARED_BYTES
+        own = ray.put(packed) if shared else packed.copy()
+        if answer.averaged:
+            others = [shard.close.remote(answer.to, answer.restarted) for shard in self._shards]
+        else:
+            others = [shard.current.remote(answer.to[0]) for shard in self._shards]
+        return Sealed(replace(answer.reply, vectors=()), [own, *others])
+
+    def _fail(self, failure: Failure) -> None:
+        self._failure = self._failure or failure
+        self._deliver(tuple(self._waiting), _failed(self._failure))
+
+    def _deliver(self, members: Sequence[Member], answer: Sealed | ExchangeError) -> None:
+        for member in members:
+            waiting = self._waiting.pop(member, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(answer)
+
+
+def _failed(failure: Failure) -> ExchangeError:
+    who = "The server" if failure.replica is None else f"Replica {failure.replica}"
+    return ExchangeError(f"{who} failed: {failure.kind}: {failure.message}")

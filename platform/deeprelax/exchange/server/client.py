@@ -1,0 +1,151 @@
+"""A replica's end of the parameter server."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+import uuid
+from dataclasses import replace
+
+from deeprelax.coupling.message import Message, Reply
+from deeprelax.errors import DeepRelaxError, ExchangeError
+from deeprelax.exchange.base import Exchange
+from deeprelax.exchange.meter import Meter
+from deeprelax.exchange.rounds import Rounds
+from deeprelax.exchange.server.actor import Failure, Sealed
+from deeprelax.exchange.server.coordinator import ROUND_TIMEOUT_S, Member, Row
+from deeprelax.exchange.server.servers import CenterState, Handles, call, fetch, read_center
+from deeprelax.exchange.server.wire import join, pack, split, unpack
+
+BEAT_S = 0.25
+"""Seconds between two heartbeats; each carries the replica's rows."""
+
+
+class ServerExchange(Exchange):
+    """Carries one replica's messages to the servers and back.
+
+    A thread sends heartbeats and the rows given to :meth:`emit`, so both go on while a gradient is computed. A single
+    replica keeps the center itself: nothing of its messages travels but that it has joined.
+
+    Args:
+        servers: of the run.
+        replica: this replica's index a.
+        replicas: n.
+        round_timeout_s: the servers' limit; a call waits twice as long, so that theirs ends it.
+        beat_s: see :data:`BEAT_S`.
+
+    Attributes:
+        meter: bytes and seconds of the exchanges so far.
+        own: the rounds that this replica would continue alone, to be set to what its newest checkpoint left before the
+            first message. The replica joins at their position; a single replica completes its messages in them.
+    """
+
+    def __init__(
+        self,
+        servers: Handles,
+        replica: int,
+        replicas: int,
+        *,
+        round_timeout_s: float = ROUND_TIMEOUT_S,
+        beat_s: float = BEAT_S,
+    ) -> None:
+        self.meter = Meter()
+        self.own = Rounds()
+        self._servers = servers
+        self._member = Member(replica, uuid.uuid4().hex)
+        self._alone = replicas == 1
+        self._timeout_s = 2 * round_timeout_s
+        self._beat_s = beat_s
+        self._rows: list[Row] = []
+        self._rows_lock = threading.Lock()
+        self._ended = threading.Event()
+        self._beating = threading.Thread(target=self._beat, name="deeprelax-heartbeat", daemon=True)
+        self._beating.start()
+
+    def exchange(self, message: Message) -> Reply:
+        """Deliver the message and wait for the reply of its round.
+
+        Raises:
+            ExchangeError: the server is gone, another replica failed, or another process took this one's place.
+        """
+        if message.kind == "join":
+            message = replace(message, step=self.own.step, exchanges=self.own.exchanges)
+        if self._alone and message.kind == "join":
+            self._carry(replace(message, vectors=()))  # makes this replica known
+        if self._alone:
+            return self.own.complete([message])
+        started = time.perf_counter()
+        reply = self._carry(message)
+        self.meter.wait_s += time.perf_counter() - started
+        return reply
+
+    def emit(self, row: Row) -> None:
+        """Send a row of JSON values to the driver with the next heartbeat."""
+        with self._rows_lock:
+            self._rows.append(row)
+
+    def center_state(self) -> CenterState:
+        """Return the center; between a reply and the next message it is the center of that reply's exchange."""
+        if not self._alone:
+            return read_center(call(self._servers.head.position.remote()))
+        tensors = self.own.center.state() if self.own.center is not None else {}
+        return CenterState(tensors=tensors, step=self.own.step, exchanges=self.own.exchanges)
+
+    def close(self) -> None:
+        """Tell the servers that this replica has finished.
+
+        Raises:
+            ExchangeError: the server is gone.
+        """
+        self._end_beating()
+        call(self._servers.head.leave.remote(self._member, self._taken_rows()))
+
+    def fail(self, error: Exception) -> None:
+        """Tell the servers that this replica's loop raised ``error``, which ends the run.
+
+        Raises:
+            ExchangeError: the server is gone.
+        """
+        self._end_beating()
+        explained = isinstance(error, DeepRelaxError)
+        trace = "" if explained else "".join(traceback.format_exception(error))
+        failure = Failure(self._member.replica, type(error).__name__, str(error), trace)
+        call(self._servers.head.fail.remote(self._member, self._taken_rows(), failure))
+
+    def _carry(self, message: Message) -> Reply:
+        head, shards = self._servers
+        first, *rest = parts = [pack(part) for part in split(message.vectors, 1 + len(shards))]
+        header = replace(message, vectors=())
+        # All slices have arrived before the head hears of the message: a round that it closes is complete everywhere.
+        for kept in [
+            shard.deposit.remote(self._member, header, part) for shard, part in zip(shards, rest, strict=True)
+        ]:
+            call(kept, self._timeout_s)
+        answer = call(head.speak.remote(self._member, header, first), self._timeout_s)
+        if isinstance(answer, ExchangeError):
+            raise answer
+        self.meter.bytes_sent += sum(part.nbytes for part in parts)
+        return self._opened(answer)
+
+    def _opened(self, sealed: Sealed) -> Reply:
+        parts = fetch(sealed.parts)
+        self.meter.bytes_received += sum(part.nbytes for part in parts)
+        return replace(sealed.reply, vectors=tuple(join([unpack(part) for part in parts])))
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._beat_s):
+            try:
+                stop = call(self._servers.head.beat.remote(self._member, self._taken_rows()))
+            except ExchangeError:
+                return  # the next exchange says so
+            self.own.stop = stop
+
+    def _end_beating(self) -> None:
+        self._ended.set()
+        self._beating.join()
+
+    def _taken_rows(self) -> list[Row]:
+        with self._rows_lock:
+            rows, self._rows = self._rows, []
+        return rows

@@ -1,0 +1,92 @@
+"""One run on Ray: the center server and the workers, started and ended."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from deeprelax.exchange.server.coordinator import LEASE_S, ROUND_TIMEOUT_S, Row, Rules
+from deeprelax.exchange.server.servers import CenterServers, CenterState
+from deeprelax.execution.cluster import Placement, connected
+from deeprelax.execution.entry import ENTRY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """What a run endures.
+
+    Args:
+        max_failures: lost workers that are replaced before the run gives up.
+        elastic: a lost replica alone is replaced and the others go on; otherwise all start again.
+        lease_s: see :data:`LEASE_S`.
+        round_timeout_s: see :data:`ROUND_TIMEOUT_S`.
+    """
+
+    max_failures: int = 3
+    elastic: bool = True
+    lease_s: float = LEASE_S
+    round_timeout_s: float = ROUND_TIMEOUT_S
+
+    def rules(self, replicas: int) -> Rules:
+        """Return the center server's rules for ``replicas``."""
+        elastic = self.elastic and replicas > 1
+        return Rules(replicas=replicas, elastic=elastic, lease_s=self.lease_s, round_timeout_s=self.round_timeout_s)
+
+
+def launch(
+    job: Mapping[str, object],
+    placement: Placement,
+    tolerance: Tolerance,
+    take: Callable[[Row], None],
+    *,
+    entry: str = ENTRY,
+    restored: CenterState | None = None,
+    parameter_bytes: int = 0,
+) -> bool:
+    """Train n replicas on Ray Train workers to their end; return whether the run was asked to stop.
+
+    The first Ctrl-C lets every replica reach its next exchange, save and end; a second one aborts. Whatever this
+    started (servers, workers, a cluster) has ended when it returns or raises.
+
+    Args:
+        job: plain JSON values from which a worker builds its replica; ``checkpoints`` is the folder it continues from,
+            ``threads`` torch's threads on each worker.
+        placement: where.
+        tolerance: what the run endures.
+        take: called in this thread with every row the replicas emit and with ``joined``, ``lost``, ``rejoined``,
+            ``restarted`` and ``finished`` rows of the server.
+        entry: ``module:function`` that returns a replica's loop; see :func:`deeprelax.execution.entry.replica_loop`.
+        restored: the center of a resumed run.
+        parameter_bytes: see :meth:`CenterServers.start`.
+
+    Raises:
+        AdmissionError: the replicas do not fit the cluster.
+        DeepRelaxError: what a replica's loop raised, or that too many workers were lost.
+        ExchangeError: the center server is gone.
+    """
+    with connected(placement) as room, tempfile.TemporaryDirectory(prefix="deeprelax-") as scratch:
+        servers = CenterServers.start(
+            tolerance.rules(placement.replicas),
+            restored=restored,
+            parameter_bytes=parameter_bytes,
+            runtime_env=room.runtime_env,
+        )
+        try:
+            # Takes a second in which the servers start.
+            from deeprelax.execution.fit import Fit
+            from deeprelax.execution.watch import watch
+            from deeprelax.execution.worker import Assignment
+
+            given = Assignment(
+                entry=entry,
+                job=dict(job),
+                servers=(servers.handles.head, servers.handles.shards),
+                replicas=placement.replicas,
+                round_timeout_s=tolerance.round_timeout_s,
+                device="cuda" if "GPU" in room.resources else "cpu",
+            )
+            fit = Fit(given, tolerance, room, scratch, verbose=placement.verbose)
+            return watch(fit, servers, take, tolerance.max_failures)
+        finally:
+            servers.close()

@@ -1,0 +1,82 @@
+"""What every Ray Train worker runs: one replica's loop, driven by the center server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TypedDict
+
+import ray.train
+import torch
+from ray.actor import ActorProxy
+from torch import Tensor
+
+from deeprelax.errors import ExchangeError
+from deeprelax.exchange.base import drive
+from deeprelax.exchange.server.actor import Head, Shard
+from deeprelax.exchange.server.client import ServerExchange
+from deeprelax.exchange.server.servers import Handles
+from deeprelax.execution.local import restored_rounds
+from deeprelax.replica.loop import Event
+from deeprelax.replica.replica import Steps
+
+
+class Assignment(TypedDict):
+    """What every worker is given; a plain dictionary, so that Ray Train's controller can read it without our modules.
+
+    Args:
+        entry: ``module:function`` that returns a replica's loop.
+        job: plain JSON values for it; ``checkpoints`` is the folder to continue from, ``threads`` are torch's.
+        servers: head and shards.
+        replicas: n.
+        round_timeout_s: see :data:`deeprelax.exchange.server.coordinator.ROUND_TIMEOUT_S`.
+        device: such as ``cpu`` or ``cuda``.
+    """
+
+    entry: str
+    job: dict[str, object]
+    servers: tuple[ActorProxy[Head], list[ActorProxy[Shard]]]
+    replicas: int
+    round_timeout_s: float
+    device: str
+
+
+def replica_main(given: Assignment) -> None:
+    """Run the replica of a Ray Train worker to its end."""
+    run_replica(given, ray.train.get_context().get_world_rank())
+
+
+def run_replica(given: Assignment, replica: int) -> None:
+    """Run one replica to its end, in any process of the cluster.
+
+    An error in the loop is a fact about the run: it goes to the driver through the server. Raised here, Ray Train would
+    take it for a failure of the machine and start the replica again.
+    """
+    job = given["job"]
+    servers = Handles(*given["servers"])
+    exchange = ServerExchange(servers, replica, given["replicas"], round_timeout_s=given["round_timeout_s"])
+    try:
+        exchange.own = restored_rounds(Path(str(job["checkpoints"])))
+        if job["threads"]:
+            torch.set_num_threads(int(str(job["threads"])))
+        drive(_loop(given, replica, exchange), exchange)
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+        with suppress(ExchangeError):  # without a server the driver knows already
+            exchange.fail(error)
+    else:
+        exchange.close()
+
+
+def _loop(given: Assignment, replica: int, exchange: ServerExchange) -> Steps[None]:
+    def emit(event: Event) -> None:
+        exchange.emit(event | exchange.meter.row())
+
+    def center_state() -> Mapping[str, Tensor]:
+        return exchange.center_state().tensors
+
+    module, _, name = given["entry"].partition(":")
+    make = getattr(import_module(module), name)
+    loop: Steps[None] = make(given["job"], replica, given["device"], emit, center_state)
+    return loop

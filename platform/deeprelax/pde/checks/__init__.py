@@ -1,0 +1,9 @@
+"""The claims of the theory as checks with a bound; see :data:`CHECKS`."""
+
+from __future__ import annotations
+
+from deeprelax.pde.checks.sampling import InnerSampler, reference_sampler, t5
+from deeprelax.pde.checks.table import CHECKS, Check, run_checks
+from deeprelax.pde.checks.verdict import Verdict
+
+__all__ = ["CHECKS", "Check", "InnerSampler", "Verdict", "reference_sampler", "run_checks", "t5"]

@@ -1,0 +1,1 @@
+"""One replica: flat weights, the training loop, telemetry and checkpoints."""

@@ -1,0 +1,278 @@
+"""One coupled copy of the weights: the method's rules applied to a model, without knowing how messages travel."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deeprelax.coupling.base import Coupling, Knobs
+from deeprelax.coupling.inner import FlatSgd, Inner, TorchInner, flat_optimizer
+from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
+from deeprelax.errors import CheckpointError, ConfigError
+from deeprelax.replica.flat import FlatModel
+from deeprelax.replica.seeds import derived_seed
+from deeprelax.replica.telemetry import Probe
+from deeprelax.schedules import Position
+
+T = TypeVar("T")
+Steps = Generator[Message, Reply, T]
+"""A piece of a replica's loop: yields messages, is sent replies, returns T."""
+
+
+class Replica:
+    """A model bound to flat weights that moves by a coupling's rules.
+
+    The caller computes gradients (``backward``) and runs the generators that :meth:`join`, :meth:`step` and
+    :meth:`finish` return, carrying each message to the other replicas and sending the reply back in.
+
+    Memory in copies of the parameters, gradients included: 2 + ``len(coupling.vectors)`` + the inner optimizer's (1 for
+    SGD with momentum, 2 for Adam).
+
+    Args:
+        model: on its device; its parameters become views of flat storage.
+        coupling: the method's config; ``lr`` must be set unless ``optimizer`` is given.
+        index: a in 0..n-1.
+        seed: of the noise; replicas draw different noise from one seed.
+        optimizer: a user's own inner optimizer over ``model.parameters()``; its learning rate is left to the user.
+        steps_per_pass: mini-batches in one data pass, for schedules in passes.
+        total_steps: mini-batches in the run, for schedules in fractions of it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        coupling: Coupling,
+        *,
+        index: int = 0,
+        seed: int = 0,
+        optimizer: Optimizer | None = None,
+        steps_per_pass: int | None = None,
+        total_steps: int | None = None,
+    ) -> None:
+        if coupling.lr is None and optimizer is None:
+            raise ConfigError(f"Missing field 'lr' of {coupling.method()}. Give lr=0.05 or lr='cos(0.05,0)'.")
+        self.flat = FlatModel(model)
+        self.weights = self.flat.weights
+        self.coupling = coupling
+        self.index = index
+        self.inner = _inner(coupling, self.flat, optimizer)
+        self.position = Position(steps_per_pass=steps_per_pass, total_steps=total_steps)
+        self.elapsed = 0
+        self.extras: tuple[Tensor, ...] = ()
+        self.probe = Probe()
+        self._measuring = False
+        self._noise = torch.Generator(self.weights[0].fast.device).manual_seed(derived_seed(seed, "noise", index))
+        for w in self.weights:
+            for name in coupling.vectors:
+                w.keep(name)
+        coupling.knobs(self.position)
+
+    def join(self) -> Steps[Reply]:
+        """Meet the other replicas. In a run that is elsewhere than this replica, start from its center."""
+        position = self.position
+        reply = yield self._message("join", [w.fast for w in self.weights], step=position.step)
+        if position.step == 0 or (reply.step, reply.exchanges) != (position.step, position.exchanges):
+            self.adopt(reply)
+        return reply
+
+    def adopt(self, reply: Reply) -> None:
+        """Go to the run's position; at a position later than the start take the center as the weights."""
+        if reply.step:
+            count = len(self.weights)
+            self.flat.load(reply.vectors[:count])
+            for extra, mean in zip(self.extras, reply.vectors[count:], strict=True):
+                extra.copy_(mean)
+            self.inner.forget(self.weights)
+            for w in self.weights:
+                for name in self.coupling.vectors:
+                    w[name].zero_()
+        self._move_to(reply.step, reply.exchanges)
+        self.elapsed = 0
+        knobs = self._knobs()
+        for w, center in zip(self.weights, reply.vectors, strict=False):
+            self.coupling.begin(w, center, knobs, self._noise)
+
+    def step(self, loss: Tensor | None = None) -> Steps[Reply | None]:
+        """Take one step with the gradients at hand; return the reply if it was time for an exchange.
+
+        Args:
+            loss: the mini-batch loss of this replica, for telemetry and for springs that balance themselves.
+        """
+        self.probe.saw(loss)
+        self.elapsed += 1
+        knobs = self._knobs()
+        due = self.elapsed >= round(knobs["period"])
+        before = self.coupling.exchanges == "gradient"
+        last = self.position.step + 1 == self.position.total_steps
+        self._measuring = due and (last or self.probe.due(self.position.step + 1))
+        reply = None
+        if due and before:
+            here = self.position.step
+            reply = yield from self._exchange(knobs, here + 1)
+            if self.position.step != here:
+                return reply  # it took the run's center instead, and this gradient belongs to other weights
+        if self._measuring:
+            self.probe.measure_forces(self.weights, self.coupling.force(knobs), knobs["lr"])
+        self.coupling.local_step(self.weights, knobs, self.inner, self._noise)
+        self._move_to(self.position.step + 1, self.position.exchanges)
+        if due and not before:
+            reply = yield from self._exchange(knobs, self.position.step)
+        return reply
+
+    def finish(self) -> Steps[Reply | None]:
+        """Exchange what the last, incomplete period found."""
+        if not self.elapsed:
+            return None
+        for w in self.weights:
+            w.grad.zero_()
+        self._measuring = True
+        return (yield from self._exchange(self._knobs(), self.position.step))
+
+    def center(self) -> list[Tensor]:
+        """Return the center as this replica knows it right after an exchange."""
+        return [self.coupling.center(w) for w in self.weights]
+
+    def telemetry(self) -> dict[str, float]:
+        """Return what was measured at the last exchange and the values of the schedules; empty if nothing is new."""
+        measured = self.probe.take(self.position.step)
+        if not measured:
+            return {}
+        knobs = self._knobs()
+        knobs |= self.coupling.dimensionless(knobs)
+        named = {f"coupling/{name}": value for name, value in knobs.items() if name != "elapsed"}
+        return {f"replica/{name}": value for name, value in measured.items()} | named
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all tensors that a checkpoint of this replica needs, by name; views, not copies."""
+        tensors = {"noise": self._noise.get_state(), "loss": self.probe.state(), **self.inner.state()}
+        for i, w in enumerate(self.weights):
+            tensors[f"fast.{i}"] = w.fast
+            tensors |= {f"{name}.{i}": w[name] for name in w}
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor], *, step: int, exchanges: int, coupling: Coupling) -> None:
+        """Go back to a checkpoint made at an exchange.
+
+        Raises:
+            CheckpointError: it belongs to another model or method.
+        """
+        optimizer = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
+        vectors = {name: value for name, value in tensors.items() if name not in (*optimizer, "noise", "loss")}
+        self._refuse_others(vectors)
+        for name, value in vectors.items():
+            vector, _, group = name.rpartition(".")
+            w = self.weights[int(group)]
+            (w.fast if vector == "fast" else w.keep(vector)).copy_(value)
+        self.inner.restore(optimizer)
+        self._noise.set_state(tensors["noise"])
+        self.probe.restore(tensors["loss"])
+        self.coupling = coupling
+        self._move_to(step, exchanges)
+        self.elapsed = 0
+
+    def _refuse_others(self, vectors: Mapping[str, Tensor]) -> None:
+        """Raise :class:`CheckpointError` unless the vectors are this method's, on this model."""
+        known = {
+            f"{name}.{i}": w.fast.shape for i, w in enumerate(self.weights) for name in ("fast", *self.coupling.vectors)
+        }
+        optional = {f"velocity.{i}": w.fast.shape for i, w in enumerate(self.weights)}
+        for name in sorted(known.keys() | vectors.keys()):
+            found, wanted = (None if name not in vectors else vectors[name].shape), (known | optional).get(name)
+            if found != wanted:
+                raise CheckpointError(
+                    f"The checkpoint's vector {name!r} has shape {found and tuple(found)}. Must be "
+                    f"{wanted and tuple(wanted)} for {self.coupling.method()} on this model; resume with the config of "
+                    "the run that wrote it."
+                )
+
+    def _exchange(self, knobs: Knobs, step: int) -> Steps[Reply]:
+        balancing = self._balancing()
+        self.coupling.outer_step(self.weights, knobs, self.inner, self._noise)
+        vectors = [self.coupling.message(w) for w in self.weights]
+        message = self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=balancing)
+        reply = yield message
+        if reply.exchanges != message.exchanges + 1:
+            self.adopt(reply)
+            return reply
+        if self._measuring:
+            if self.coupling.kind == "center":
+                self.probe.measure_gap(vectors, reply.vectors[: len(vectors)])
+            else:
+                self.probe.measure_gap([w.fast for w in self.weights], self.center())
+        if balancing:
+            self._balance(reply)
+        self._receive(reply, knobs)
+        return reply
+
+    def _receive(self, reply: Reply, knobs: Knobs) -> None:
+        count = len(self.weights)
+        for w, center in zip(self.weights, reply.vectors[:count], strict=True):
+            self.coupling.receive(w, center, knobs, self._noise)
+        for extra, mean in zip(self.extras, reply.vectors[count:], strict=True):
+            extra.copy_(mean)
+        if self.coupling.momentum_policy == "reset":
+            self.inner.forget(self.weights)
+        self._move_to(self.position.step, reply.exchanges)
+        self.elapsed = 0
+
+    def _balancing(self) -> tuple[float, ...]:
+        """Return (mean training loss, squared distance to the center) once a spring that waits can be balanced."""
+        waits = any(schedule.awaits_balance for schedule in self.coupling.schedules().values())
+        if not waits or self.position.measured_in("passes") < 1.0:
+            return ()
+        return self.probe.mean_loss(), self._squared_gap([self.coupling.message(w) for w in self.weights])
+
+    def _balance(self, reply: Reply) -> None:
+        """Set the stiffness that waits to (mean loss)/(spread), before the new center x̄ replaces the old one c.
+
+        The spread mean_a |x^a - x̄|² is mean_a |x^a - c|² - |x̄ - c|²; one lost in rounding asks for no spring.
+        """
+        loss, distance = reply.scalars
+        spread = distance - self._squared_gap(reply.vectors)
+        self.coupling = self.coupling.balanced(loss / spread if spread > 1e-6 * distance else 0.0)
+
+    def _squared_gap(self, vectors: Sequence[Tensor]) -> float:
+        return sum(
+            float(torch.dist(v, self.coupling.center(w))) ** 2 for w, v in zip(self.weights, vectors, strict=False)
+        )
+
+    def _message(
+        self,
+        kind: Kind,
+        vectors: list[Tensor],
+        step: int = 0,
+        knobs: Knobs | None = None,
+        scalars: tuple[float, ...] = (),
+    ) -> Message:
+        center_step = CenterStep() if knobs is None else self.coupling.center_step(knobs)
+        return Message(
+            kind=kind,
+            vectors=(*vectors, *self.extras),
+            step=step,
+            exchanges=self.position.exchanges,
+            center_steps=(*(center_step for _ in vectors), *(CenterStep() for _ in self.extras)),
+            scalars=scalars,
+        )
+
+    def _knobs(self) -> dict[str, float]:
+        knobs = dict(self.coupling.knobs(self.position))
+        if self.inner.own_lr is not None:
+            knobs["lr"] = self.inner.own_lr
+        return knobs | {"elapsed": float(self.elapsed)}
+
+    def _move_to(self, step: int, exchanges: int) -> None:
+        self.position = replace(self.position, step=step, exchanges=exchanges)
+
+
+def _inner(coupling: Coupling, flat: FlatModel, optimizer: Optimizer | None) -> Inner:
+    if optimizer is not None:
+        return TorchInner(optimizer, coupling.spring, owns_lr=coupling.lr is not None)
+    name = coupling.optimizer or "sgd"
+    if name == "sgd":
+        return FlatSgd(coupling.momentum, coupling.nesterov, coupling.weight_decay, coupling.spring)
+    return TorchInner(flat_optimizer(name, flat.weights, coupling.optimizer_options), coupling.spring)

@@ -1,0 +1,1 @@
+"""Ready-made search spaces: what a sweep varies, one module for each family of couplings."""

@@ -1,0 +1,233 @@
+"""Real faults of a run on Ray Train: a killed worker, a raised error, a dead server, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tests.faults import toy_loop
+from tests.faults.toy_loop import Row
+
+from deeprelax.errors import AdmissionError, ConfigError, DeepRelaxError, DivergedError, ExchangeError
+from deeprelax.execution.cluster import Placement
+from deeprelax.execution.launch import Tolerance, launch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(
+    job: dict[str, object], replicas: int, react: Callable[[Row], None], tolerance: Tolerance | None = None
+) -> list[Row]:
+    """Run replicas to their end; return all rows."""
+    rows: list[Row] = []
+
+    def take(row: Row) -> None:
+        rows.append(row)
+        react(row)
+
+    launch(job, Placement(replicas=replicas), tolerance or Tolerance(), take, entry=toy_loop.ENTRY)
+    return rows
+
+
+class Killer:
+    """Kills the process of a replica once it has made some exchanges, and presses Ctrl-C once its replacement has."""
+
+    def __init__(self, replica: int, exchanges: int) -> None:
+        self.replica = replica
+        self.exchanges = exchanges
+        self.killed: int | None = None
+        self.made_since: list[Row] = []
+
+    def __call__(self, row: Row) -> None:
+        if row["event"] != "exchange" or row["replica"] != self.replica:
+            return
+        pid = row["pid"]
+        assert isinstance(pid, int)
+        if self.killed is None and row["exchanges"] == self.exchanges:
+            os.kill(pid, signal.SIGKILL)
+            self.killed = pid
+        elif self.killed not in {None, pid}:
+            self.made_since.append(row)
+            if len(self.made_since) == self.exchanges:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def exchanges_of(rows: list[Row], replica: int) -> list[Row]:
+    return [row for row in rows if row["event"] == "exchange" and row["replica"] == replica]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_killed_replica_is_replaced_while_the_others_go_on() -> None:
+    killer = Killer(replica=1, exchanges=20)
+    rows = run(toy_loop.job(exchanges=10**6, pause_s=0.005), 3, killer)
+    events = [(row["event"], row["replica"]) for row in rows if row["event"] in {"lost", "rejoined"}]
+    assert events == [("lost", 1), ("rejoined", 1)]
+    lost, rejoined = (row["exchanges"] for row in rows if row["event"] in {"lost", "rejoined"})
+    assert isinstance(lost, int)
+    assert isinstance(rejoined, int)
+    assert rejoined > lost + 10, "the others went on while the replacement started"
+    for replica in (0, 2):
+        done = [row["exchanges"] for row in exchanges_of(rows, replica)]
+        assert done == list(range(1, len(done) + 1)), "they missed nothing"
+    assert killer.made_since[0]["exchanges"] == rejoined + 1, "it took part from the round that was open"
+    assert killer.made_since[-1]["members"] == 3
+    ends = [(row["step"], row["sum"]) for row in rows if row["event"] == "end"]
+    assert ends == [ends[0]] * 3
+    report_gap(rows)
+
+
+def report_gap(rows: list[Row]) -> None:
+    """Write, for whoever looks, what the loss cost the others."""
+    times = [float(str(row["time"])) for row in exchanges_of(rows, 0)]
+    gap = max(after - before for before, after in pairwise(times))
+    sys.stderr.write(f"largest gap between two exchanges of a survivor: {gap:.2f} s\n")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_without_elasticity_the_whole_group_starts_again() -> None:
+    killer = Killer(replica=1, exchanges=5)
+    rows = run(toy_loop.job(exchanges=10**6, pause_s=0.005, kind="mean"), 2, killer, Tolerance(elastic=False))
+    assert [row["event"] for row in rows].count("restarted") == 1
+    for replica in range(2):
+        done = exchanges_of(rows, replica)
+        first, again = dict.fromkeys(row["pid"] for row in done)
+        assert first != again
+        since = [row["exchanges"] for row in done if row["pid"] == again]
+        assert since == list(range(1, len(since) + 1)), "there is no checkpoint to go back to"
+        assert {row["members"] for row in done} == {2}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_too_many_losses_end_the_run_with_a_clear_error() -> None:
+    with pytest.raises(DeepRelaxError, match=r"Replica 0 was lost after max_failures=0 .* newest checkpoint"):
+        run(toy_loop.job(exchanges=10**6, pause_s=0.005), 1, Killer(0, 5), Tolerance(max_failures=0))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_error_of_a_replica_comes_back_as_it_was_and_is_not_tried_again() -> None:
+    starts: list[Row] = []
+    with pytest.raises(DivergedError, match=r"^lr too large$"):
+        run(toy_loop.job(fails_at=3), 2, lambda row: starts.append(row) if row["event"] == "joined" else None)
+    assert len(starts) == 2
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_dead_server_ends_the_run_with_a_clear_error() -> None:
+    def kill_server(row: Row) -> None:
+        if row["event"] == "joined":
+            (server,) = (pid for pid, command in processes_of(os.getsid(0)) if command.startswith("ray::Head"))
+            os.kill(server, signal.SIGKILL)
+
+    with pytest.raises(ExchangeError, match="center server is gone"):
+        run(toy_loop.job(exchanges=10**6, pause_s=0.005), 1, kill_server)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_replicas_that_do_not_fit_the_cluster_are_refused() -> None:
+    with pytest.raises(AdmissionError, match=r"Invalid replicas=9\. .* room for 4; missing: 5 CPU"):
+        launch({}, Placement(replicas=9), Tolerance(), lambda _: None)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_address_beside_the_cluster_in_use_is_refused() -> None:
+    with pytest.raises(ConfigError, match="connected to a cluster already"):
+        launch({}, Placement(replicas=2, address="auto"), Tolerance(), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("placement", "error", "words"),
+    [
+        (Placement(replicas=2, address="127.0.0.1:1"), ConfigError, "Connection refused.*HOST:PORT"),
+        (Placement(replicas=2, address="ray://127.0.0.1:10001"), ConfigError, "no HOST:PORT"),
+        (Placement(replicas=10**4), AdmissionError, "Invalid replicas=10000.*takes at most"),
+    ],
+    ids=["nobody there", "not an address", "more than the machine takes"],
+)
+def test_what_cannot_run_is_refused_before_anything_starts(
+    placement: Placement, error: type[DeepRelaxError], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(error, match=words):
+        launch({}, placement, Tolerance(), lambda _: None)
+
+
+SCRIPT = """
+import sys
+from deeprelax import env
+env.pin(loopback=True)
+from deeprelax.execution.cluster import Placement
+from deeprelax.execution.launch import Tolerance, launch
+from tests.faults import toy_loop
+
+def take(row):
+    print(row["event"], row["replica"], flush=True)
+
+job = toy_loop.job(exchanges=10**6, pause_s=float(sys.argv[1]))
+print("asked", launch(job, Placement(replicas=int(sys.argv[2])), Tolerance(), take, entry=toy_loop.ENTRY), flush=True)
+"""
+
+
+def processes_of(session: int) -> list[tuple[int, str]]:
+    """Return id and command line of all processes of a session; Ray's processes stay in their driver's."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append((int(stat.parent.name), command))
+    return found
+
+
+def start_and_interrupt(pause_s: float, replicas: int, presses: int) -> tuple[int, str, str, list[tuple[int, str]]]:
+    """Run in a process group of its own, as a shell does, and press Ctrl-C during training."""
+    paths = [ROOT, *(ROOT / name for name in ("platform", "trainables", "search_spaces"))]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(pause_s), str(replicas)],
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line.startswith("joined" if pause_s > 1 else "exchange"):
+                break
+        for _ in range(presses):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(1.0)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    deadline = time.monotonic() + 20
+    while processes_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return process.returncode, out, err, processes_of(process.pid)
+
+
+def test_ctrl_c_lets_the_replicas_reach_their_next_exchange_and_leaves_nothing_behind() -> None:
+    code, out, err, left = start_and_interrupt(pause_s=0.01, replicas=2, presses=1)
+    assert (code, left) == (0, []), err
+    assert out.splitlines()[-1] == "asked True"
+    assert out.count("end ") == 2
+    assert err == ""
+
+
+def test_a_second_ctrl_c_aborts_and_leaves_nothing_behind() -> None:
+    code, _, err, left = start_and_interrupt(pause_s=1000.0, replicas=1, presses=2)
+    assert code != 0
+    assert left == [], err
+    assert err.splitlines()[-1] == "KeyboardInterrupt"

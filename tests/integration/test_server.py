@@ -1,0 +1,179 @@
+"""The parameter server on a real local cluster: the numbers of the in-process exchange, and clear ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import ray
+import torch
+from tests.faults import toy_loop
+
+from deeprelax.coupling.message import Message
+from deeprelax.errors import ExchangeError
+from deeprelax.exchange.base import drive
+from deeprelax.exchange.center import Center
+from deeprelax.exchange.inprocess import run_together
+from deeprelax.exchange.rounds import Rounds
+from deeprelax.exchange.server.client import ServerExchange
+from deeprelax.exchange.server.coordinator import Rules
+from deeprelax.exchange.server.servers import SHARD_BYTES, CenterServers, CenterState, Handles
+from deeprelax.execution.watch import revived
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+Start = Callable[..., CenterServers]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start servers that end with the test."""
+    started: list[CenterServers] = []
+
+    def start(replicas: int, **options: object) -> CenterServers:
+        servers = CenterServers.start(Rules(replicas=replicas, elastic=replicas > 1, lease_s=60.0), **options)  # type: ignore[arg-type]
+        started.append(servers)
+        return servers
+
+    yield start
+    for servers in started:
+        servers.close()
+
+
+def run_replica(servers: Handles, replica: int, replicas: int, job: dict[str, object]) -> ServerExchange:
+    exchange = ServerExchange(servers, replica, replicas)
+    try:
+        drive(toy_loop.quadratic(job, replica, "cpu", exchange.emit, dict), exchange)
+    except ValueError as error:
+        exchange.fail(error)
+    else:
+        exchange.close()
+    return exchange
+
+
+def run_all(servers: CenterServers, replicas: int, job: dict[str, object]) -> list[ServerExchange]:
+    """Run the replicas as threads of this process."""
+    with ThreadPoolExecutor(replicas) as pool:
+        return list(pool.map(lambda replica: run_replica(servers.handles, replica, replicas, job), range(replicas)))
+
+
+def alone_in_process(replicas: int, job: dict[str, object], rounds: Rounds) -> CenterState:
+    run_together([toy_loop.quadratic(job, a, "cpu", lambda _: None, dict) for a in range(replicas)], rounds)
+    assert rounds.center is not None
+    return CenterState(tensors=rounds.center.state(), step=rounds.step, exchanges=rounds.exchanges)
+
+
+def same(a: CenterState, b: CenterState) -> bool:
+    return (a.step, a.exchanges, a.tensors.keys()) == (b.step, b.exchanges, b.tensors.keys()) and all(
+        torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors
+    )
+
+
+def test_three_workers_get_the_numbers_of_the_in_process_exchange_bit_for_bit(start: Start) -> None:
+    servers = start(3)
+    job = toy_loop.job(size=1000)
+
+    @ray.remote(num_cpus=1)
+    def bytes_sent_by(replica: int) -> int:
+        return run_replica(servers.handles, replica, 3, job).meter.bytes_sent
+
+    sent = ray.get([bytes_sent_by.remote(replica) for replica in range(3)])
+    assert same(servers.center_state(), alone_in_process(3, job, Rounds()))
+    assert sent == [21 * 12_000] * 3, "a join and 20 exchanges of 1000 float32 and 1000 float64"
+
+
+@pytest.mark.parametrize(("size", "count"), [(7, 3), (400_000, 1)], ids=["slices", "shared memory"])
+def test_slices_and_shared_memory_change_no_number(start: Start, size: int, count: int) -> None:
+    servers = start(2, parameter_bytes=count * SHARD_BYTES)
+    assert 1 + len(servers.handles.shards) == count
+    job = toy_loop.job(size=size, exchanges=5)
+    exchanges = run_all(servers, 2, job)
+    assert same(servers.center_state(), alone_in_process(2, job, Rounds()))
+    assert [exchange.meter.bytes_received for exchange in exchanges] == [6 * 12 * size] * 2
+
+
+@pytest.mark.parametrize("servers_used", [1, 2])
+def test_a_restored_center_goes_on_with_its_momentum(start: Start, servers_used: int) -> None:
+    rounds = Rounds()
+    saved = alone_in_process(2, toy_loop.job(exchanges=4), rounds)
+    tensors = {name: tensor.clone() for name, tensor in saved.tensors.items()}
+    assert "velocity.0" in tensors
+    saved = CenterState(tensors=tensors, step=saved.step, exchanges=saved.exchanges)
+    servers = start(2, restored=saved, parameter_bytes=servers_used * SHARD_BYTES)
+    run_all(servers, 2, toy_loop.job(exchanges=9))
+    again = Rounds(Center.restored(tensors), saved.step, saved.exchanges)
+    assert same(servers.center_state(), alone_in_process(2, toy_loop.job(exchanges=9), again))
+
+
+def test_rows_and_members_reach_the_driver(start: Start) -> None:
+    servers = start(2)
+    run_all(servers, 2, toy_loop.job(exchanges=3))
+    rows = servers.drain().rows
+    assert sorted((row["event"], row["replica"]) for row in rows) == sorted(
+        (event, replica)
+        for replica in range(2)
+        for event in ["joined", "finished", "end", "exchange", "exchange", "exchange"]
+    )
+    assert servers.drain().rows == []
+
+
+@pytest.mark.parametrize(
+    "saved", [CenterState(), CenterState(tensors={"center.0": torch.ones(5)})], ids=["new", "resumed"]
+)
+def test_one_replica_sends_nothing_but_its_rows(start: Start, saved: CenterState) -> None:
+    servers = start(1, restored=saved)
+    (exchange,) = run_all(servers, 1, toy_loop.job(exchanges=6))
+    assert (exchange.meter.bytes_sent, exchange.meter.bytes_received) == (0, 0)
+    assert same(exchange.center_state(), alone_in_process(1, toy_loop.job(exchanges=6), Rounds()))
+    assert [row["event"] for row in servers.drain().rows] == ["joined", *["exchange"] * 6, "end", "finished"]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_stop_reaches_all_replicas_at_one_exchange(start: Start, replicas: int) -> None:
+    servers = start(replicas)
+    running = threading.Thread(target=run_all, args=(servers, replicas, toy_loop.job(exchanges=10**6, pause_s=0.001)))
+    running.start()
+    while not any(row["event"] == "exchange" for row in servers.drain().rows):
+        time.sleep(0.01)
+    servers.request_stop()
+    running.join()
+    ends = [row["step"] for row in servers.drain().rows if row["event"] == "end"]
+    assert len(ends) == replicas
+    assert len(set(ends)) == 1
+
+
+def test_an_error_in_one_replica_ends_the_others_and_comes_back_with_its_words(start: Start) -> None:
+    servers = start(3)
+    with pytest.raises(ExchangeError, match="Replica 1 failed: ValueError: a bug"):
+        run_all(servers, 3, toy_loop.job(fails_at=2, fails_with="ValueError"))
+    failure = servers.drain().failure
+    assert failure is not None
+    error = revived(failure)
+    assert str(error) == "Replica 1 failed: ValueError: a bug"
+    assert "toy_loop.py" in error.__notes__[0]
+
+
+def test_a_server_that_is_gone_is_a_clear_error(start: Start) -> None:
+    servers = start(2)
+    exchange = ServerExchange(servers.handles, 0, 2)
+    threading.Timer(0.5, servers.close).start()
+    with pytest.raises(ExchangeError, match=r"center server is gone.*Resume the run from its newest checkpoint"):
+        exchange.exchange(Message(kind="join", vectors=(torch.zeros(3),), step=0, exchanges=0))
+    with pytest.raises(ExchangeError, match="center server is gone"):
+        servers.drain()
+
+
+def test_the_process_that_was_replaced_is_told_to_end(start: Start) -> None:
+    servers = start(2)
+    join = Message(kind="join", vectors=(torch.zeros(3),), step=0, exchanges=0)
+    old, other, new = (ServerExchange(servers.handles, replica, 2) for replica in (0, 1, 0))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda exchange: exchange.exchange(join), (old, other)))
+    assert new.exchange(join).exchanges == 0
+    with pytest.raises(ExchangeError, match="taken over by another process"):
+        old.exchange(Message(kind="center", vectors=(torch.zeros(3),), step=5, exchanges=0))
+    for exchange in (old, other, new):
+        exchange.close()
