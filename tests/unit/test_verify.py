@@ -7,9 +7,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from deeprelax import verify
 from deeprelax.cli import main
 from deeprelax.pde.checks import Verdict
+from deeprelax.verify import table
 
 
 def test_json_is_one_object_and_the_exit_code_is_0_when_all_claims_hold() -> None:
@@ -23,7 +23,7 @@ def test_json_is_one_object_and_the_exit_code_is_0_when_all_claims_hold() -> Non
 
 def test_the_exit_code_is_1_when_a_claim_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Verdict.at_most("T1", "a claim that does not hold", 2.0, 1.0)
-    monkeypatch.setattr(verify, "run_checks", lambda *_, **__: iter([("T1", (broken,))]))
+    monkeypatch.setattr(table, "run_checks", lambda *_, **__: iter([("T1", (broken,))]))
 
     ran = CliRunner().invoke(main, ["verify"])
 

@@ -1,48 +1,22 @@
-"""The command line. Heavy imports wait until a command runs, so that ``--help`` answers at once."""
+"""``deeprelax fit``."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from deeprelax.errors import ConfigError, DeepRelaxError
+from deeprelax.cli.root import assigned, main
+from deeprelax.errors import ConfigError
 
 if TYPE_CHECKING:
     from deeprelax.execution.result import RunResult
 
 _STOPPED = 130
-
-
-class _Main(click.Group):
-    """Prints our own errors as one message and exits with code 2."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except DeepRelaxError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(2)
-
-
-@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="deeprelax", prog_name="deeprelax")
-def main() -> None:
-    """Train neural networks as coupled replicas that exchange only the mean of their weights.
-
-    \b
-    First steps:
-      deeprelax fit digits --local                     Parle with 3 replicas in this process
-      deeprelax fit digits --coupling sgd              the baseline, on Ray
-      deeprelax couplings list                         what can be trained with
-      deeprelax trainables list                        what can be trained
-    """
 
 
 @main.command(context_settings={"show_default": True})
@@ -131,11 +105,11 @@ def fit(
             raise ConfigError(
                 "Missing TRAINABLE. Give a name from 'deeprelax trainables list', such as: deeprelax fit digits"
             )
-        chosen = _assigned(assignments, "--set") | ({} if replicas is None else {"replicas": replicas})
+        chosen = assigned(assignments, "--set") | ({} if replicas is None else {"replicas": replicas})
         result = api.fit(
             trainable,
             coupling=make_coupling(coupling, chosen),
-            config=_assigned(configs, "--config"),
+            config=assigned(configs, "--config"),
             local=local,
             run_dir=run_dir,
             force=force,
@@ -170,100 +144,3 @@ def _finish(result: RunResult, *, as_json: bool) -> None:
         again = shlex.join(["deeprelax", "fit", "--resume", str(result.run_dir)])
         click.echo(f"Stopped and saved. Continue with: {again}", err=True)
         sys.exit(_STOPPED)
-
-
-def _assigned(words: tuple[str, ...], option: str) -> dict[str, object]:
-    """Return the fields of repeated FIELD=VALUE options; a value that is a JSON list or object is read as such."""
-    fields: dict[str, object] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"Invalid {option} {word!r}. Must be FIELD=VALUE, such as {option} period=25.")
-        fields[name.strip()] = _value(value.strip(), f"{option} {word}")
-    return fields
-
-
-def _value(text: str, where: str) -> object:
-    if not text.startswith(("{", "[")):
-        return text
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"Invalid {where}. Must be JSON: {error}.") from None
-
-
-@main.command(context_settings={"show_default": True})
-@click.option(
-    "--only", multiple=True, metavar="ROW", help="A row of the table, such as T7; repeatable.  [default: all]"
-)
-@click.option("--seed", type=int, default=0, help="Seed of everything drawn at random.")
-@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as one JSON object on standard output.")
-def verify(only: tuple[str, ...], seed: int, as_json: bool) -> None:
-    """Check the theory behind the couplings against closed forms and quadratures in low dimension.
-
-    Exits with code 1 if a claim fails.
-    """
-    from deeprelax import verify as checks
-
-    verdicts = checks.verify(seed, only or None)
-    summary = checks.report(verdicts)
-    click.echo(json.dumps(summary) if as_json else f"{summary['passed']} hold, {summary['failed']} fail")
-    if summary["failed"]:
-        sys.exit(1)
-
-
-@main.group()
-def trainables() -> None:
-    """List and describe what can be trained."""
-
-
-@trainables.command("list")
-def list_trainables() -> None:
-    """List the trainables by name."""
-    from deeprelax import registry
-
-    for name in registry.names():
-        click.echo(f"{name:<16} {registry.find(name).summary}")
-
-
-@trainables.command("show")
-@click.argument("name")
-def show_trainable(name: str) -> None:
-    """Show what a trainable is and the fields of its config."""
-    from deeprelax import registry
-    from deeprelax.schema import describe
-
-    chosen = registry.find(name)
-    _show(chosen.name, chosen.function.__doc__, describe(chosen.schema))
-
-
-@main.group()
-def couplings() -> None:
-    """List and describe the methods."""
-
-
-@couplings.command("list")
-def list_couplings() -> None:
-    """List the couplings by name."""
-    from deeprelax.coupling import METHODS
-
-    for name, method in METHODS.items():
-        click.echo(f"{name:<16} {(method.__doc__ or '').splitlines()[0]}")
-
-
-@couplings.command("show")
-@click.argument("name")
-def show_coupling(name: str) -> None:
-    """Show a coupling's equations and its fields with their defaults."""
-    from deeprelax.coupling import Coupling, coupling_type
-
-    method = coupling_type(name)
-    _show(name, method.__doc__, {field: str(value) for field, value in method().model_dump().items()})
-    common = inspect.getdoc(Coupling) or ""
-    click.echo(f"\nFields common to all couplings:\n{common.partition('Args:')[2].partition('Raises:')[0].rstrip()}")
-
-
-def _show(name: str, text: str | None, fields: Mapping[str, str]) -> None:
-    click.echo(f"{name}\n\n{inspect.cleandoc(text or '')}\n\nFields and defaults:")
-    for field, default in fields.items():
-        click.echo(f"  {field:<18} {default}")

@@ -1,0 +1,8 @@
+"""The command line. Heavy imports wait until a command runs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+from deeprelax.cli import catalog, fit, verify
+from deeprelax.cli.root import main
+
+__all__ = ["catalog", "fit", "main", "verify"]
