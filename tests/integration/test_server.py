@@ -89,10 +89,10 @@ def test_three_workers_get_the_numbers_of_the_in_process_exchange_bit_for_bit(st
 def test_slices_and_shared_memory_change_no_number(start: Start, size: int, count: int) -> None:
     servers = start(2, parameter_bytes=count * SHARD_BYTES)
     assert 1 + len(servers.handles.shards) == count
-    job = toy_loop.job(size=size, exchanges=5)
+    job = toy_loop.job(size=size, exchanges=30)  # a race between readers shows within these
     exchanges = run_all(servers, 2, job)
     assert same(servers.center_state(), alone_in_process(2, job, Rounds()))
-    assert [exchange.meter.bytes_received for exchange in exchanges] == [6 * 12 * size] * 2
+    assert [exchange.meter.bytes_received for exchange in exchanges] == [31 * 12 * size] * 2
 
 
 @pytest.mark.parametrize("servers_used", [1, 2])

@@ -142,6 +142,9 @@ class Head:
         self._rows: list[Row] = []
         self._failure: Failure | None = None
         self._waiting: dict[Member, asyncio.Future[Sealed | ExchangeError]] = {}
+        # Ray may free an object that only a reply refers to before the replica has read it, so the owner refers to it
+        # too, until the replica has the next reply.
+        self._answered: dict[int, Sealed | ExchangeError] = {}
         self._watch: asyncio.Task[None] | None = None
         self._controller: Controller | None = None
 
@@ -240,6 +243,7 @@ class Head:
         for member in members:
             waiting = self._waiting.pop(member, None)
             if waiting is not None and not waiting.done():
+                self._answered[member.replica] = answer
                 waiting.set_result(answer)
 
 
