@@ -9,6 +9,7 @@ SHELL := bash
 
 BIN := $(VENV)/bin
 LIBRARY := platform trainables search_spaces
+PARALLEL := -n auto --maxprocesses 4 # what needs no Ray; a Ray cluster takes all cores for itself
 export PYTHONDONTWRITEBYTECODE := 1
 export PYTHONNOUSERSITE := 1
 
@@ -19,10 +20,11 @@ demo: $(VENV)/.run ## train Parle with 3 replicas on Ray, next to SGD at equal g
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev ## run every test and every example in a docstring
-	@$(BIN)/python -m pytest --doctest-modules tests $(LIBRARY)
+	@$(BIN)/python -m pytest $(PARALLEL) --doctest-modules tests/unit tests/layout $(LIBRARY)
+	@$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/layout
 
 test-fast: $(VENV)/.dev ## run the unit tests: no Ray, under two minutes
-	@$(BIN)/python -m pytest -q tests/unit
+	@$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
 
 lint: $(VENV)/.dev ## check style, format and which room imports which
 	@$(BIN)/ruff check .
