@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deeprelax.errors import ConfigError
 from deeprelax.pde import InnerChain
-from deeprelax.pde.checks import CHECKS, Verdict, reference_sampler, run_checks, t5, table
+from deeprelax.pde.checks import CHECKS, Verdict, reference_sampler, run_checks, t5
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -55,12 +55,11 @@ def test_an_unknown_row_is_refused_before_anything_runs() -> None:
         run_checks(0, only=["T1", "T77"])
 
 
-def test_a_row_that_cannot_run_is_a_failed_row_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_cannot_run_is_a_failed_row_and_the_next_one_runs() -> None:
     def broken(seed: int) -> tuple[Verdict, ...]:
         raise ConfigError(f"Invalid {seed=}.")
 
-    monkeypatch.setattr(table, "CHECKS", {"T0": broken, "T11": CHECKS["T11"]})
-    rows = dict(run_checks(7))
+    rows = dict(run_checks(7, table={"T0": broken, "T11": CHECKS["T11"]}))
     assert [verdict.passed for verdict in rows["T0"]] == [False]
     assert rows["T0"][0].detail == "Invalid seed=7."
     assert all(verdict.passed for verdict in rows["T11"])

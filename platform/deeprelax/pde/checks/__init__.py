@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from deeprelax.pde.checks.sampling import InnerSampler, reference_sampler, t5
-from deeprelax.pde.checks.table import CHECKS, Check, run_checks
-from deeprelax.pde.checks.verdict import Verdict
+from deeprelax.pde.checks.table import CHECKS, Check, run_check, run_checks, select
+from deeprelax.pde.checks.verdict import Convergence, Verdict
 
-__all__ = ["CHECKS", "Check", "InnerSampler", "Verdict", "reference_sampler", "run_checks", "t5"]
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Convergence",
+    "InnerSampler",
+    "Verdict",
+    "reference_sampler",
+    "run_check",
+    "run_checks",
+    "select",
+    "t5",
+]

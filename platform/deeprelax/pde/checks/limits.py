@@ -6,13 +6,12 @@ import math
 
 import torch
 
-from deeprelax.pde.checks.verdict import Verdict
+from deeprelax.pde.checks.verdict import Convergence, Verdict
 from deeprelax.pde.grid import Grid
 from deeprelax.pde.heat import HeatSmoothing
 from deeprelax.pde.hopf_lax import HopfLax
 from deeprelax.pde.local_entropy import LocalEntropy
 from deeprelax.pde.minima import local_minima
-from deeprelax.pde.order import fitted_order
 from deeprelax.pde.potentials import F1, random_potential
 
 X = Grid(low=-2, high=2, points=81).nodes()
@@ -27,8 +26,9 @@ def _to_hopf_lax() -> Verdict:
         float((LocalEntropy(potential=F1, gamma=gamma, beta=beta, grid=FINE).value(X) - limit).abs().max())
         for beta in betas
     ]
-    order = fitted_order([1 / beta for beta in betas], errors)
-    return Verdict.order("T4", "beta -> inf: u tends to Hopf-Lax with order 1 in 1/beta", order, 1.0, 0.1)
+    sizes = tuple(1 / beta for beta in betas)
+    convergence = Convergence(symbol="1/β", sizes=sizes, errors=tuple(errors), expected=1.0)
+    return Verdict.converges("T4", "beta -> inf: u tends to Hopf-Lax with order 1 in 1/beta", convergence, 0.1)
 
 
 def _to_heat() -> Verdict:
@@ -40,7 +40,7 @@ def _to_heat() -> Verdict:
         for beta in betas
     ]
     claim = "beta -> 0 at fixed t/beta: u tends to the heat flow with order 1 in beta"
-    return Verdict.order("T4", claim, fitted_order(betas, errors), 1.0, 0.1)
+    return Verdict.converges("T4", claim, Convergence(symbol="β", sizes=betas, errors=tuple(errors), expected=1.0), 0.1)
 
 
 def _short_time() -> Verdict:
@@ -56,7 +56,9 @@ def _short_time() -> Verdict:
         for gamma in gammas
     ]
     claim = "t -> 0: u - f - t (f''/(2 beta) - f'^2/2) vanishes with order 2 in t"
-    return Verdict.order("T4", claim, fitted_order(gammas, errors), 2.0, 0.1)
+    return Verdict.converges(
+        "T4", claim, Convergence(symbol="t", sizes=gammas, errors=tuple(errors), expected=2.0), 0.1
+    )
 
 
 def _ordering(seed: int) -> Verdict:

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from deeprelax.pde.chain_law import ChainLaw
-from deeprelax.pde.checks.verdict import Verdict
+from deeprelax.pde.checks.verdict import Convergence, Verdict
 from deeprelax.pde.grid import Grid
 from deeprelax.pde.inner_chain import InnerChain
 from deeprelax.pde.local_entropy import LocalEntropy
-from deeprelax.pde.order import fitted_order
 from deeprelax.pde.potentials import F2
 from deeprelax.pde.sde import fast_slow, homogenized
 
@@ -71,8 +70,9 @@ def t5(seed: int, sampler: InnerSampler = reference_sampler) -> tuple[Verdict, .
 
 def _bias_order(exact: float) -> Verdict:
     rates = (0.0025, 0.005, 0.01, 0.02)
-    order = fitted_order(rates, [abs(_law_mean(rate) - exact) for rate in rates])
-    return Verdict.order("T5", "the bias of SGLD is of order 1 in its step", order, 1.0, 0.1)
+    errors = tuple(abs(_law_mean(rate) - exact) for rate in rates)
+    convergence = Convergence(symbol="η'", sizes=rates, errors=errors, expected=1.0)
+    return Verdict.converges("T5", "the bias of SGLD is of order 1 in its step", convergence, 0.1)
 
 
 def _wrong_noise(generator: torch.Generator, exact: float) -> Verdict:
@@ -104,10 +104,11 @@ def t6(seed: int) -> tuple[Verdict, ...]:
         )
         errors.append((end - limit).abs().mean().item())
     ratios = [error / epsilon**0.5 for error, epsilon in zip(errors, epsilons, strict=True)]
+    convergence = Convergence(symbol="ε", sizes=epsilons, errors=tuple(errors), expected=0.5)
     detail = "E|x - X|/sqrt(eps) " + " ".join(f"{ratio:.3f}" for ratio in ratios)
     return (
         Verdict.at_most("T6", "E|x - X|/sqrt(eps) stays bounded for eps = .3 .1 .03 .01", max(ratios), 0.12, detail),
-        Verdict.order("T6", "E|x - X| is of order 1/2 in eps", fitted_order(epsilons, errors), 0.5, 0.12),
+        Verdict.converges("T6", "E|x - X| is of order 1/2 in eps", convergence, 0.12),
     )
 
 
@@ -125,15 +126,17 @@ def t6b(seed: int) -> tuple[Verdict, ...]:
         return chain.path(steps=steps, paths=paths, generator=generator, start=start).squeeze(-1)
 
     alone = path(length * replicas[-1], repeats)
-    by_time = [_rms(alone[: length * n].mean(0) - mean) for n in replicas]
+    by_time = tuple(_rms(alone[: length * n].mean(0) - mean) for n in replicas)
     together = path(length, repeats * replicas[-1]).mean(0).reshape(repeats, -1)
-    by_replicas = [_rms(together[:, :n].mean(1) - mean) for n in replicas]
-    order_n, order_t = fitted_order(replicas, by_replicas), fitted_order(replicas, by_time)
+    by_replicas = tuple(_rms(together[:, :n].mean(1) - mean) for n in replicas)
+    times = tuple(chain.inner_lr * length * n for n in replicas)
+    in_n = Convergence(symbol="n", sizes=replicas, errors=by_replicas, expected=-0.5)
+    in_time = Convergence(symbol="T", sizes=times, errors=by_time, expected=-0.5)
     ratio = by_replicas[-1] / by_time[-1]
     detail = f"errors {by_replicas[-1]:.4f} and {by_time[-1]:.4f}"
     return (
-        Verdict.order("T6b", "n replicas: the error of <y> is of order -1/2 in n", order_n, -0.5, 0.1),
-        Verdict.order("T6b", "one replica: the error of <y> is of order -1/2 in time", order_t, -0.5, 0.1),
+        Verdict.converges("T6b", "n replicas: the error of <y> is of order -1/2 in n", in_n, 0.1),
+        Verdict.converges("T6b", "one replica: the error of <y> is of order -1/2 in time", in_time, 0.1),
         Verdict.at_most(
             "T6b", "16 replicas for T against one for 16 T: |ratio of errors - 1|", abs(ratio - 1), 0.25, detail
         ),

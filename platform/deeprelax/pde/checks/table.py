@@ -40,35 +40,52 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 """Row -> function of the seed, in the order of the report; the first docstring line is the row's title."""
 
 
-def run_checks(seed: int = 0, *, only: Iterable[str] | None = None) -> Iterator[tuple[str, tuple[Verdict, ...]]]:
-    """Run checks one by one and yield ``(row, verdicts)`` as each ends, so that a caller can show progress.
+def select(only: Iterable[str] | None, table: Mapping[str, Check] = CHECKS) -> dict[str, Check]:
+    """Return the rows to run, in the order of the table.
 
-    Runs on one torch thread, restored after each row: the tensors are small, and threads only get in each other's way.
-    A row that ends in a ConfigError yields one failed verdict with its message.
+    Args:
+        only: their names; None = all.
+        table: where they are looked up.
+
+    Raises:
+        ConfigError: a row does not exist, or none is chosen.
+    """
+    chosen = set(table) if only is None else set(only)
+    unknown = sorted(chosen - set(table))
+    if unknown:
+        raise ConfigError(
+            f"Invalid check {unknown[0]!r}. Must be one of {', '.join(table)}.{nearest(unknown[0], table)}"
+        )
+    if not chosen:
+        raise ConfigError(f"No check chosen. Must be one or more of {', '.join(table)}.")
+    return {row: check for row, check in table.items() if row in chosen}
+
+
+def run_check(row: str, check: Check, seed: int) -> tuple[Verdict, ...]:
+    """Run one check and return its verdicts.
+
+    Runs on one torch thread, restored afterwards: the tensors are small, and threads only get in each other's way.
+    A check that ends in a ConfigError gives one failed verdict with its message: a solution that left its grid is a row
+    that failed, and the rows after it still have their say.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return check(seed)
+    except ConfigError as error:
+        return (Verdict.at_most(row, "the row runs to its end", math.nan, 0.0, str(error)),)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def run_checks(
+    seed: int = 0, *, only: Iterable[str] | None = None, table: Mapping[str, Check] = CHECKS
+) -> Iterator[tuple[str, tuple[Verdict, ...]]]:
+    """Run checks one by one and yield ``(row, verdicts)`` as each ends. Arguments and errors as :func:`select`.
 
     Args:
         seed: of everything drawn at random.
-        only: rows to run, in this order; None = all.
-
-    Raises:
-        ConfigError: a row does not exist.
+        only: rows to run; None = all.
+        table: the rows there are.
     """
-    rows = list(CHECKS) if only is None else list(only)
-    for row in rows:
-        if row not in CHECKS:
-            raise ConfigError(f"Invalid check {row!r}. Must be one of {', '.join(CHECKS)}.{nearest(row, CHECKS)}")
-    return _run(rows, seed)
-
-
-def _run(rows: list[str], seed: int) -> Iterator[tuple[str, tuple[Verdict, ...]]]:
-    for row in rows:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            verdicts = CHECKS[row](seed)
-        except ConfigError as error:
-            # A solution that left its grid is a row that failed; the rows after it still have their say.
-            verdicts = (Verdict.at_most(row, "the row runs to its end", math.nan, 0.0, str(error)),)
-        finally:
-            torch.set_num_threads(threads)
-        yield row, verdicts
+    return ((row, run_check(row, check, seed)) for row, check in select(only, table).items())
