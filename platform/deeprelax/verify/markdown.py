@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from deeprelax.errors import ConfigError
@@ -48,19 +49,21 @@ def table(results: Sequence[RowResult], rows: Mapping[str, Check] = ROWS) -> str
         rows: the table they came from, for the titles.
     """
     lines = ["| row | claim | measured | bound | |", "| --- | --- | ---: | --- | --- |"]
+    several = len({result.seed for result in results}) > 1
     for result in results:
-        lines.append(f"| **{result.row}** | **{_escaped(title(rows[result.row]))}** | | | |")
+        about = title(rows[result.row]) + (f" Seed {result.seed}." if several else "")
+        lines.append(f"| **{result.row}** | **{escaped(about)}** | | | |")
         lines += [_line(verdict) for verdict in result.verdicts]
-    return "\n".join([*lines, "", f"{_made(results)}", ""])
+    return "\n".join([*lines, "", _made(results), ""])
 
 
 def _line(verdict: Verdict) -> str:
     detail = f" ({verdict.detail})" if verdict.detail else ""
     word = "holds" if verdict.passed else "**FAILS**"
-    return f"| | {_escaped(verdict.claim + detail)} | {number(verdict.measured)} | {bound(verdict)} | {word} |"
+    return f"| | {escaped(verdict.claim + detail)} | {number(verdict.measured)} | {bound(verdict)} | {word} |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text that Markdown shows as it is."""
     for special in ("\\", "|", "<", "*", "_", "`"):
         text = text.replace(special, f"\\{special}")
@@ -68,8 +71,6 @@ def _escaped(text: str) -> str:
 
 
 def _made(results: Sequence[RowResult]) -> str:
-    from importlib.metadata import version
-
     seeds = ", ".join(str(seed) for seed in sorted({result.seed for result in results}))
     counts = summary(results).partition(" (")[0]
     return (
