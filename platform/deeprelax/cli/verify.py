@@ -37,7 +37,7 @@ def verify(
 
     \b
     Examples:
-      deeprelax verify                          every row, in half a minute
+      deeprelax verify                          every row, in about a minute
       deeprelax verify --only T7,T9 --seeds 3   two rows, each with three seeds
       deeprelax verify --plots pictures         draws them too
 
