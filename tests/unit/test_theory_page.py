@@ -56,6 +56,11 @@ def test_every_picture_is_shown_and_every_shown_picture_is_there() -> None:
         assert (PAGE.parent / path).read_text().startswith("<?xml")
 
 
+def test_nothing_vanishes_as_an_html_tag() -> None:
+    text = re.sub(r"```.*?```|`[^`]*`", "", PAGE.read_text(), flags=re.DOTALL)
+    assert re.findall(r"(?<!\\)<(?!!-- deeprelax verify)[a-zA-Z/!]\S*", text) == []
+
+
 def test_only_what_is_between_the_marks_is_written(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"above\n{BEGIN}\nyesterday\n{END}\nbelow\n")
