@@ -154,7 +154,7 @@ def _run_placed(run: _Run, recorder: Recorder) -> bool:
 def _metrics(store: RunStore, recorder: Recorder) -> dict[str, float]:
     rows = store.rows("evaluation")
     last = rows[-1] if rows else {}
-    metrics = {name: float(str(value)) for name, value in last.items() if name.startswith("center/")}
+    metrics = {name: float(str(value)) for name, value in last.items() if name.startswith(("center/", "flat/"))}
     replicas, ensemble = recorder.endings["replica"], recorder.endings["ensemble"]
     errors = [row["error"] for row in replicas if "error" in row]
     if errors:

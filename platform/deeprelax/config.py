@@ -7,10 +7,12 @@ from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
 
 from deeprelax.coupling.base import Coupling
 from deeprelax.coupling.methods import make_coupling
 from deeprelax.errors import ConfigError
+from deeprelax.flatness.measure import measure, refuse_unmeasurable
 from deeprelax.replica.batches import Batches
 from deeprelax.replica.loop import Plan
 from deeprelax.replica.start import batches_of
@@ -50,6 +52,8 @@ class RunConfig(BaseModel):
         checkpoint_every: data passes between checkpoints; 0 saves only at the end.
         keep_checkpoints: how many to keep.
         report: judge the ``replicas`` and their ``ensemble`` too, at the end.
+        flatness: measure how flat the loss is around the center, see :mod:`deeprelax.flatness`: ``never``, with the
+            evaluation at the ``end``, or with ``every`` one.
         cpus_per_replica: CPUs a worker asks Ray for.
         gpus_per_replica: GPUs a worker asks Ray for; None: 1 if the cluster has enough, else 0.
         address: of a running Ray cluster; None starts one on this machine.
@@ -78,6 +82,7 @@ class RunConfig(BaseModel):
     checkpoint_every: float = Field(default=1.0, ge=0)
     keep_checkpoints: int = Field(default=2, ge=1)
     report: Annotated[tuple[Extra, ...], AfterValidator(_distinct)] = ()
+    flatness: Literal["never", "end", "every"] = "never"
     cpus_per_replica: float = Field(default=1.0, gt=0)
     gpus_per_replica: float | None = Field(default=None, ge=0)
     address: str | None = None
@@ -109,7 +114,7 @@ class RunConfig(BaseModel):
             force: train with springs past their stability bound too.
 
         Raises:
-            ConfigError: the batch size exceeds the data.
+            ConfigError: the batch size exceeds the data, or flatness is asked of a model that is not smooth enough.
             UnstableError: a spring is too stiff somewhere along the run.
         """
         coupling = self.make_coupling()
@@ -120,6 +125,8 @@ class RunConfig(BaseModel):
             raise ConfigError(
                 f"Invalid batch_size={batch_size}. Must be at most the {len(task.train_data)} training samples."
             )
+        if self.flatness != "never":
+            refuse_unmeasurable(task)
         batches = batches_of(task, coupling, batch_size, self.seed, 0)
         steps = self.steps or max(1, round(self.epochs * batches.steps_per_pass))
         if not force:
@@ -147,12 +154,18 @@ class RunConfig(BaseModel):
             evaluate_every_steps=max(1, round(self.evaluate_every * per_pass)),
             checkpoint_every_steps=round(self.checkpoint_every * per_pass),
             report=self.report,
+            measure_flatness=None if self.flatness == "never" else _flatness,
+            flatness="every" if self.flatness == "every" else "end",
         )
 
     def job(self) -> dict[str, object]:
         """Return the config as plain JSON values."""
         values: dict[str, object] = self.model_dump(mode="json")
         return values
+
+
+def _flatness(model: nn.Module, task: Task) -> dict[str, float]:
+    return measure(model, task).metrics()
 
 
 def _threads(task: Task, replicas: int) -> int:

@@ -51,6 +51,12 @@ _STOPPED = 130
 )
 @click.option("--threads", type=int, help="Torch threads of a replica.  [default: cores // replicas, at least 1]")
 @click.option("--report", multiple=True, metavar="WHAT", help="Judge 'replicas' and their 'ensemble' too, at the end.")
+@click.option(
+    "--flatness",
+    default="never",
+    metavar="WHEN",
+    help="Measure flat/… of the center at the 'end', or at 'every' evaluation.",
+)
 @click.option("--evaluate-every", type=float, default=1.0, help="Data passes between evaluations of the center.")
 @click.option(
     "--checkpoint-every", type=float, default=1.0, help="Data passes between checkpoints; 0: only at the end."

@@ -22,8 +22,8 @@ class RunResult:
     Args:
         run_dir: the run's folder.
         config: complete.
-        metrics: of the center at the end: ``center/loss``, ``center/error``, …; on request ``replicas/…`` and
-            ``ensemble/error``.
+        metrics: of the center at the end: ``center/loss``, ``center/error``, …; on request ``replicas/…``,
+            ``ensemble/error`` and ``flat/…``.
         cost: gradient evaluations per replica and in total, data passes, bytes exchanged, mean seconds waited, seconds.
         stopped: True if it was asked to stop; ``deeprelax fit --resume RUN_DIR`` continues it.
 

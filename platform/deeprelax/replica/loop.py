@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeprelax.coupling.base import Coupling
 from deeprelax.coupling.message import Message
@@ -26,6 +26,7 @@ from deeprelax.replica.task import Task
 
 Event = dict[str, object]
 Emit = Callable[[Event], None]
+Measure = Callable[[nn.Module, Task], Mapping[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Plan:
         evaluate_every_steps: the center is judged at the first exchange after so many steps.
         checkpoint_every_steps: likewise saved; 0 saves only at the end.
         report: besides the center, judge at the end each of the ``replicas`` and their ``ensemble``.
+        measure_flatness: returns ``flat/…`` of a model that holds the center; None does not measure.
+        flatness: do so with the evaluation at the ``end``, or with ``every`` one.
     """
 
     total_steps: int
@@ -53,6 +56,8 @@ class Plan:
     evaluate_every_steps: int = 0
     checkpoint_every_steps: int = 0
     report: tuple[str, ...] = ()
+    measure_flatness: Measure | None = None
+    flatness: Literal["end", "every"] = "end"
 
 
 class Training:
@@ -201,8 +206,14 @@ class Training:
         with self.replica.flat.showing(self.replica.center()), own_buffers(self.model):
             self._settle_batchnorm()
             metrics = evaluate(self.model, self.task, self.device)
-        self._emit("evaluation", {f"center/{name}": value for name, value in metrics.items()})
+            flatness = self._flatness() if math.isfinite(metrics["loss"]) else {}
+        self._emit("evaluation", {f"center/{name}": value for name, value in metrics.items()} | dict(flatness))
         self._refuse_divergence(metrics["loss"], "the center")
+
+    def _flatness(self) -> Mapping[str, float]:
+        measure = self.plan.measure_flatness
+        due = self.plan.flatness == "every" or self.replica.position.step == self.plan.total_steps
+        return measure(self.model, self.task) if measure is not None and due else {}
 
     def _judge_ensemble(self) -> Steps[None]:
         reply = yield Message(
