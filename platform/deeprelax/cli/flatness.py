@@ -32,8 +32,8 @@ def flatness(run_dir: str, as_json: bool, **fields: float) -> None:
     flat/trace            sum of all curvatures
     flat/acceptance       part of the sampler's proposals taken; near 0 the smoothed numbers mean nothing
 
-    …_stderr is the standard error of chance. Compare runs at equal options only. With the defaults these are the
-    numbers of 'deeprelax fit --flatness end'.
+    …_stderr is the standard error of chance. Compare runs at equal options and equal flat/loss only: cross-entropy
+    flattens as it falls. With the defaults these are the numbers of 'deeprelax fit --flatness end'.
     """
     import torch
 

@@ -23,7 +23,8 @@ def top_eigenvalue(landscape: Landscape, generator: torch.Generator) -> float:
 
     Implicitly restarted Lanczos (ARPACK through scipy) to a relative tolerance of 1e-3, about 20 to 60 products. The
     result is a Ritz value, so it lies below the true one, by at most the tolerance where Lanczos has found the right
-    eigenvector; float32 losses add noise of about 1e-6 of it. Up to 32 parameters the Hessian is written out.
+    eigenvector; float32 losses add noise of about 1e-6 of it. Up to 32 parameters the Hessian is written out. Memory:
+    20 float64 vectors of P on the CPU.
 
     Args:
         landscape: f and x.

@@ -60,7 +60,11 @@ def measure(model: nn.Module, task: Task, config: FlatnessConfig | None = None) 
 
     The loss is the mean over a fixed, seeded choice of training samples, without augmentation, with the model in
     evaluation mode: the same model gives the same numbers twice. Weights, buffers, mode and torch's global random
-    numbers are as before.
+    numbers are as before. Cost with the defaults: 240 gradients and about 50 Hessian-vector products over 256 samples.
+
+    Two models compare at equal training loss only: cross-entropy flattens as it falls, and a rescaling that leaves a
+    network's function as it is can change every one of these numbers (Dinh, Pascanu, Bengio, Bengio 2017, arXiv
+    1703.04933).
 
     Args:
         model: on its device, for example the center.
