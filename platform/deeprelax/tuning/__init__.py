@@ -1,1 +1,1 @@
-"""How the coupling of a run is found: search spaces, and the sweeps over them."""
+"""Finding the coupling: search spaces, the shared study, the sweep."""
