@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from deeprelax.tuning.space import Branch, Float, Int, SearchSpace
+from deeprelax.tuning.space import Branch, Float, Int, ScheduleDimension, SearchSpace
 from deeprelax_search_spaces.steps import learning_rate, method, momentum, sgd_step
 
 
 def diloco() -> SearchSpace:
     """Return the space of DiLoCo, with AdamW inside as in the paper, or SGD."""
-    adamw = learning_rate(low=1e-4, high=1e-2, source="4e-4 in arXiv:2311.08105; small networks take more")
+    adamw = ScheduleDimension(
+        field="lr",
+        shapes=("constant", "cosine"),
+        start=(1e-4, 1e-2),
+        change=0.0,
+        source="4e-4 in arXiv:2311.08105; small networks take more",
+    )
     return SearchSpace(
         name="diloco",
         dimensions=(
             method("diloco"),
             Branch(
                 name="optimizer",
-                options=(("adamw", (adamw,)), ("sgd", (learning_rate(), momentum("momentum")))),
+                options=(("adamw", (adamw,)), ("sgd", (momentum("momentum"), learning_rate()))),
                 source="AdamW in arXiv:2311.08105",
             ),
             Int(field="period", low=5, high=500, log=True, source="50 to 2000 in arXiv:2311.08105, which chose 500"),
@@ -30,7 +36,7 @@ def diloco() -> SearchSpace:
                 "outer_lr": 0.7, "outer_momentum.forgetting": 0.1,
             },
             {
-                "optimizer": "sgd", "sgd.lr.shape": "cosine", "sgd.lr.start": 0.05, "sgd.momentum.forgetting": 0.1,
+                "optimizer": "sgd", "sgd.lr.shape": "cosine", "sgd.lr.effective": 0.5, "sgd.momentum.forgetting": 0.1,
                 "period": 50, "outer_lr": 0.7, "outer_momentum.forgetting": 0.1,
             },
         ),
@@ -48,7 +54,7 @@ def local_sgd() -> SearchSpace:
         ),
         summary="Local SGD: learning rate, momentum, and how seldom the replicas are averaged.",
         source="Stich, arXiv:1805.09767; Lin et al., arXiv:1808.07217.",
-        points=({"lr.shape": "cosine", "lr.start": 0.1, "momentum.forgetting": 0.1, "period": 16},),
+        points=({"lr.shape": "cosine", "lr.effective": 1.0, "momentum.forgetting": 0.1, "period": 16},),
     )
 
 
@@ -65,7 +71,7 @@ def lookahead() -> SearchSpace:
         summary="Lookahead around SGD: learning rate, momentum, period and slow step.",
         source="Zhang, Lucas, Hinton, Ba, arXiv:1907.08610, section 5.",
         points=(
-            {"lr.shape": "cosine", "lr.start": 0.1, "momentum.forgetting": 0.1, "period": 5, "slow_lr": 0.8},
-            {"lr.shape": "cosine", "lr.start": 0.1, "momentum.forgetting": 0.1, "period": 5, "slow_lr": 0.5},
+            {"lr.shape": "cosine", "lr.effective": 1.0, "momentum.forgetting": 0.1, "period": 5, "slow_lr": 0.8},
+            {"lr.shape": "cosine", "lr.effective": 1.0, "momentum.forgetting": 0.1, "period": 5, "slow_lr": 0.5},
         ),
     )

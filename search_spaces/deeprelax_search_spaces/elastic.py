@@ -13,7 +13,10 @@ def easgd() -> SearchSpace:
         dimensions=(
             Branch(
                 name="method",
-                options=(("easgd", (Constant(field="momentum", value=0.0),)), ("eamsgd", (momentum("momentum"),))),
+                options=(
+                    ("easgd", (Constant(field="momentum", value=0.0),)),
+                    ("eamsgd", (momentum("momentum", lowest_forgetting=0.01),)),
+                ),
                 source="arXiv:1412.6651, sections 3.1 and 3.2",
             ),
             Constant(field="optimizer", value="sgd"),
@@ -24,9 +27,9 @@ def easgd() -> SearchSpace:
         summary="EASGD and EAMSGD: the elastic fraction n·alpha, the period, learning rate and momentum.",
         source="Zhang, Choromanska, LeCun, arXiv:1412.6651, sections 3 and 5; the stability bound from eq. 5-6.",
         points=(
-            {"method": "easgd", "lr.shape": "constant", "lr.start": 0.1, "period": 10, "elasticity": 0.9},
+            {"method": "easgd", "lr.shape": "constant", "lr.effective": 0.1, "period": 10, "elasticity": 0.9},
             {
-                "method": "eamsgd", "eamsgd.momentum.forgetting": 0.01, "lr.shape": "constant", "lr.start": 0.01,
+                "method": "eamsgd", "eamsgd.momentum.forgetting": 0.01, "lr.shape": "constant", "lr.effective": 1.0,
                 "period": 10, "elasticity": 0.9,
             },
         ),
@@ -47,7 +50,7 @@ def elastic_sgd() -> SearchSpace:
     balanced = ScheduleDimension(
         field="rho", shapes=("auto",), growth=(10.0, 1e6), source="1e4 in arXiv:2006.07897, section 4"
     )
-    start: dict[str, Scalar] = {"lr.shape": "constant", "lr.start": 0.1, "momentum.forgetting": 0.1, "period": 1}
+    start: dict[str, Scalar] = {"lr.shape": "constant", "lr.effective": 1.0, "momentum.forgetting": 0.1, "period": 1}
     tightening: dict[str, Scalar] = {
         "rho.shape": "exponential",
         "rho.kappa_out": 0.1,

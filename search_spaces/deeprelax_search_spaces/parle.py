@@ -27,7 +27,7 @@ def parle() -> SearchSpace:
         "rho.shape": "exponential",
         "rho.fraction": 1.0,
     }
-    step: dict[str, Scalar] = {"lr.start": 0.1, "momentum.forgetting": 0.1, "period": 25, "averaging": 0.75}
+    step: dict[str, Scalar] = {"lr.effective": 1.0, "momentum.forgetting": 0.1, "period": 25, "averaging": 0.75}
     return SearchSpace(
         name="parle",
         dimensions=(
@@ -35,22 +35,24 @@ def parle() -> SearchSpace:
             *sgd_step(),
             Int(field="period", low=5, high=50, log=True, source="25 in arXiv:1707.00424, 5 and 20 in 1611.01838"),
             inner_spring(),
-            *slow_step(),
             momentum("outer_momentum", lowest_forgetting=0.1),
+            *slow_step(),
             outer_spring,
         ),
         summary="Parle: both springs by kappa_in and kappa_out with their scoping, period, averaging and both steps.",
-        source="Chaudhari et al., Parle, arXiv:1707.00424, eq. 8 and section 3; a factor 10 or more to both sides.",
+        source="Chaudhari et al., Parle, arXiv:1707.00424, eq. 8 and section 3: ranges around its settings.",
         points=(
             # The paper's: gamma from 100 to 1 and rho from 1 to 0.1, here over the whole run.
             {
                 **step, **scoping, "lr.shape": "constant", "gamma.kappa_in": 0.025, "gamma.change": 100.0,
-                "outer_lr": 0.1, "outer_momentum.forgetting": 0.1, "rho.kappa_out": 0.1, "rho.change": 10.0,
+                "outer_lr.outer_effective": 1.0, "outer_momentum.forgetting": 0.1,
+                "rho.kappa_out": 0.1, "rho.change": 10.0,
             },
             # The coupling's defaults.
             {
                 **step, **scoping, "lr.shape": "cosine", "gamma.kappa_in": 0.025, "gamma.change": 100.0,
-                "outer_lr": 1.0, "outer_momentum.forgetting": 1.0, "rho.kappa_out": 0.1, "rho.change": 5.0,
+                "outer_lr.outer_effective": 1.0, "outer_momentum.forgetting": 1.0,
+                "rho.kappa_out": 0.1, "rho.change": 5.0,
             },
         ),
     )  # fmt: skip

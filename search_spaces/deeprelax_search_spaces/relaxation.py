@@ -35,12 +35,12 @@ def inner_spring() -> ScheduleDimension:
 
 
 def slow_step() -> tuple[Dimension, ...]:
-    """Return the averaging of the fast weights and the step of the slow ones."""
+    """Return the averaging of the fast weights and the step of the slow ones, after their momentum."""
     return (
         Choice(field="averaging", choices=(0.0, 0.5, 0.75, 0.9), source="last iterate; .75 in arXiv:1611.01838"),
         Float(
-            field="outer_lr", low=0.1, high=1.0, log=True,
-            source="0.1 in arXiv:1707.00424, 1 in arXiv:1611.01838; above 1 the slow weights overshoot z",
+            field="outer_lr", low=0.3, high=1.5, log=True, measure="outer_effective",
+            source="1 in arXiv:1611.01838 and (0.1 with momentum 0.9) arXiv:1707.00424; below 2 x settles on z",
         ),
     )  # fmt: skip
 
@@ -51,8 +51,8 @@ def entropy_sgd() -> SearchSpace:
         field="beta", low=0.01, high=3.0, log=True, measure="noise_ratio",
         source="noise of 1e-4 to 1e-3 per root of the step in arXiv:1611.01838 is a ratio of 0.3 to 3 at lr 0.1",
     )  # fmt: skip
-    start: dict[str, Scalar] = {"lr.shape": "constant", "lr.start": 0.1, "momentum.forgetting": 0.1, "period": 20}
-    slow: dict[str, Scalar] = {"averaging": 0.75, "outer_lr": 1.0}
+    start: dict[str, Scalar] = {"lr.shape": "constant", "lr.effective": 1.0, "momentum.forgetting": 0.1, "period": 20}
+    slow: dict[str, Scalar] = {"averaging": 0.75, "outer_lr.outer_effective": 1.0}
     moving: dict[str, Scalar] = {"gamma.shape": "exponential", "gamma.fraction": 1.0, "gamma.change": 10.0}
     return SearchSpace(
         name="entropy_sgd",
@@ -100,9 +100,10 @@ def hj() -> SearchSpace:
         source="Chaudhari et al., Deep relaxation, arXiv:1704.04932, sections 3.2 and 5.",
         points=(
             {
-                "lr.shape": "constant", "lr.start": 0.1, "momentum.forgetting": 0.1, "period": 5, "variant": "descent",
-                "descent.gamma.shape": "exponential", "descent.gamma.kappa_in": 0.02, "descent.gamma.change": 10.0,
-                "descent.gamma.fraction": 1.0, "descent.averaging": 0.0, "descent.outer_lr": 1.0,
+                "lr.shape": "constant", "lr.effective": 1.0, "momentum.forgetting": 0.1, "period": 5,
+                "variant": "descent", "descent.gamma.shape": "exponential", "descent.gamma.kappa_in": 0.02,
+                "descent.gamma.change": 10.0, "descent.gamma.fraction": 1.0, "descent.averaging": 0.0,
+                "descent.outer_lr.outer_effective": 1.0,
             },
         ),
     )  # fmt: skip
@@ -131,7 +132,7 @@ def heat() -> SearchSpace:
         source="Chaudhari et al., Deep relaxation, arXiv:1704.04932, sections 2.1 and 5 (heat).",
         points=(
             {
-                "lr.shape": "constant", "lr.start": 0.1, "momentum.forgetting": 0.1, "period": 5,
+                "lr.shape": "constant", "lr.effective": 1.0, "momentum.forgetting": 0.1, "period": 5,
                 "gamma.shape": "exponential", "gamma.radius": 0.01, "gamma.change": 0.1,
             },
         ),

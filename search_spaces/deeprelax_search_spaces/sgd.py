@@ -19,9 +19,9 @@ def sgd() -> SearchSpace:
             ),
         ),
         summary="SGD with Nesterov momentum: learning rate, its shape, momentum and weight decay.",
-        source="The settings of the SGD baselines of Parle, arXiv:1707.00424, a factor 10 or more to both sides.",
+        source="The settings of the SGD baselines of Parle, arXiv:1707.00424: ranges around them.",
         points=(
-            {"lr.shape": "cosine", "lr.start": 0.1, "momentum.forgetting": 0.1, "weight_decay": 5e-4},
-            {"lr.shape": "cosine", "lr.start": 0.05, "momentum.forgetting": 0.1, "weight_decay": 1e-6},
+            {"lr.shape": "cosine", "lr.effective": 1.0, "momentum.forgetting": 0.1, "weight_decay": 5e-4},
+            {"lr.shape": "cosine", "lr.effective": 0.5, "momentum.forgetting": 0.1, "weight_decay": 1e-6},
         ),
     )  # fmt: skip

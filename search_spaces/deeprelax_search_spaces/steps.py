@@ -10,9 +10,9 @@ from __future__ import annotations
 from deeprelax.tuning.space import Constant, Dimension, Float, ScheduleDimension
 
 _LR_SOURCE = (
-    "0.1 is the rate of Entropy-SGD (arXiv:1611.01838) and Parle (arXiv:1707.00424); a factor 10 to 30 to both sides"
+    "1 (0.1 with momentum 0.9) in arXiv:1611.01838 and arXiv:1707.00424, times 2; 0.1 (no momentum) in arXiv:1412.6651"
 )
-_MOMENTUM_SOURCE = "momentum .9 (arXiv:1707.00424) and .99 (arXiv:1412.6651), 0 without"
+_MOMENTUM_SOURCE = "momentum .9 (arXiv:1707.00424), .99 (EAMSGD, arXiv:1412.6651), 0 without"
 
 
 def method(name: str) -> Constant:
@@ -21,15 +21,25 @@ def method(name: str) -> Constant:
 
 
 def sgd_step() -> tuple[Dimension, ...]:
-    """Return the learning rate, constant or on a cosine to 0, and the momentum of inner SGD."""
-    return (Constant(field="optimizer", value="sgd"), learning_rate(), momentum("momentum"))
+    """Return the momentum of inner SGD and its learning rate."""
+    return (Constant(field="optimizer", value="sgd"), momentum("momentum"), learning_rate())
 
 
-def learning_rate(low: float = 0.003, high: float = 0.3, source: str = _LR_SOURCE) -> ScheduleDimension:
-    """Return the learning rate, constant or on a cosine to 0."""
-    return ScheduleDimension(field="lr", shapes=("constant", "cosine"), start=(low, high), change=0.0, source=source)
+def learning_rate() -> ScheduleDimension:
+    """Return the learning rate of SGD as lr/(1-m), after the momentum m; constant or on a cosine to 0.
+
+    The range of the rate itself would have to depend on the momentum: 0.1 is usual with 0.9 and far too much with 0.99.
+    """
+    return ScheduleDimension(
+        field="lr",
+        shapes=("constant", "cosine"),
+        start=(0.1, 2.0),
+        change=0.0,
+        measure="effective",
+        source=_LR_SOURCE,
+    )
 
 
-def momentum(field: str, lowest_forgetting: float = 0.01) -> Float:
+def momentum(field: str, lowest_forgetting: float = 0.03) -> Float:
     """Return a momentum as 1 - m, in its logarithm: .9 and .99 are as far apart as 0 and .9."""
     return Float(field=field, low=lowest_forgetting, high=1.0, log=True, measure="forgetting", source=_MOMENTUM_SOURCE)

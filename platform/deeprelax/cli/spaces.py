@@ -62,7 +62,8 @@ def show_space(space: str, as_json: bool) -> None:
       - {method: diloco, diloco.outer_lr: 0.7, trainable_config.channels: 16}
 
     Shapes: constant linear exponential cosine piecewise (one drop) auto (takes growth: [low, high]).
-    Measures: kappa_in or radius for gamma, kappa_out for rho, noise_ratio for beta, forgetting (1 - m) for a momentum.
+    Measures: kappa_in or radius for gamma, kappa_out for rho, noise_ratio for beta, forgetting (1 - m) for a
+    momentum m, effective for lr, outer_effective for outer_lr (the rate / (1 - m)).
     """
     from deeprelax.tuning.space import find_space
 

@@ -190,6 +190,19 @@ def test_fields_go_where_a_run_takes_them() -> None:
     )
 
 
+def test_command_leaves_out_what_is_none_and_runs_where_the_run_does() -> None:
+    fields = {
+        "method": "sgd",
+        "coupling": {"lr": None, "momentum": 0.5},
+        "steps": None,
+        "seed": 3,
+        "placement": "local",
+    }
+    assert fit_command("my task.py:moons", fields) == (
+        "deeprelax fit 'my task.py:moons' --coupling sgd --set momentum=0.5 --seed 3 --local"
+    )
+
+
 def test_a_method_that_another_branch_chose_has_its_own_default_period() -> None:
     gamma = Float(field="gamma", low=0.01, high=1.0, measure="kappa_in")
     both = union("both", [space(LR, gamma, method=method) for method in ("hj",)], summary="", source="")
@@ -270,8 +283,8 @@ BAD: dict[str, tuple[Callable[[], object], list[str]]] = {
         ["measure='kappa_in' of rho", "use kappa_out"],
     ),
     "measure of a field without any": (
-        lambda: Float(field="lr", low=1, high=2, measure="kappa_in"),
-        ["lr has none", "its own values"],
+        lambda: Float(field="period", low=1, high=2, measure="kappa_in"),
+        ["period has none", "its own values"],
     ),
     "measure without lr": (
         lambda: space(Float(field="gamma", low=0.1, high=0.5, measure="kappa_in")),

@@ -17,7 +17,7 @@ from tests.unit.tuning.spaces import BUILT_IN
 from deeprelax import registry
 from deeprelax.cli.root import assigned
 from deeprelax.config import RunConfig
-from deeprelax.coupling import METHODS, Coupling, make_coupling
+from deeprelax.coupling import METHODS, Coupling, Parle, make_coupling
 from deeprelax.replica.task import Task
 from deeprelax.schedules import Position
 from deeprelax.tuning.space import RandomSuggester, Scalar, SearchSpace, find_space, fit_command
@@ -125,6 +125,18 @@ def test_springs_are_searched_in_what_the_run_reports_as_kappa(seed: int) -> Non
     reported = coupling.dimensionless(coupling.knobs(START))
     assert reported["kappa_in"] == pytest.approx(params["gamma.kappa_in"], rel=1e-4)
     assert reported["kappa_out"] == pytest.approx(params["rho.kappa_out"], rel=1e-4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=SEEDS)
+def test_rates_are_searched_as_the_step_a_steady_gradient_makes(seed: int) -> None:
+    params, fields = drawn("parle", seed)
+    coupling = coupling_of(fields)
+    knobs = coupling.knobs(START)
+    assert isinstance(coupling, Parle)
+    assert knobs["lr"] / (1 - coupling.momentum) == pytest.approx(params["lr.effective"], rel=1e-3)
+    reached = knobs["outer_lr"] / (1 - coupling.outer_momentum)
+    assert reached == pytest.approx(params["outer_lr.outer_effective"], rel=1e-3)
 
 
 def test_noise_is_searched_in_what_the_run_reports_as_noise_ratio() -> None:

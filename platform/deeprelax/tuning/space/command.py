@@ -26,7 +26,7 @@ def fit_command(trainable: str, fields: Mapping[str, object]) -> str:
         values = fields.get(section, {})
         assert isinstance(values, Mapping), section
         for name, value in values.items():
-            words += [option, f"{name}={_text(value)}"]
+            words += [] if value is None else [option, f"{name}={_text(value)}"]
     for name, value in fields.items():
         if name == "placement":
             words += ["--local"] if value == "local" else []

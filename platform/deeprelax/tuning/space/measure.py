@@ -2,7 +2,8 @@
 
 A spring γ means nothing without the step and the period it acts in: γ = 1 is stiff at η' = 1 and inert at η' = 1e-4.
 κ_in = η'L/γ says how far the inner chain relaxes in a period, whatever the scale of the weights, so one range of it
-serves every task. All refer to the values at the start of the run.
+serves every task. So does η'/(1-m), the step that momentum m makes of a steady gradient. All refer to the values at the
+start of the run.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ class Measure:
     convert: Callable[[float, Draft], float]
 
 
+def _rate(effective: float, draft: Draft) -> float:
+    return effective * (1.0 - draft.level("momentum"))
+
+
+def _outer_rate(effective: float, draft: Draft) -> float:
+    return effective * (1.0 - draft.level("outer_momentum"))
+
+
 def _gamma(kappa_in: float, draft: Draft) -> float:
     return draft.level("lr") * draft.level("period") / kappa_in
 
@@ -52,6 +61,8 @@ def _radius(radius: float, draft: Draft) -> float:
 
 
 MEASURES: Mapping[str, Measure] = {
+    "effective": Measure(("lr",), "effective·(1 - momentum)", _rate),
+    "outer_effective": Measure(("outer_lr",), "outer_effective·(1 - outer_momentum)", _outer_rate),
     "kappa_in": Measure(("gamma",), "lr·period/kappa_in", _gamma),
     "kappa_out": Measure(("rho",), "outer_lr/kappa_out (lr/kappa_out without outer_lr)", _rho),
     "noise_ratio": Measure(("beta",), f"2/(lr·(noise_ratio·{GRADIENT_RMS:g})²)", _beta),
