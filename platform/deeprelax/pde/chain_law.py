@@ -21,8 +21,6 @@ from deeprelax.errors import ConfigError
 from deeprelax.pde.grid import Grid
 from deeprelax.pde.inner_chain import InnerChain
 
-# Squaring the kernel 40 times is 10^12 steps.
-SQUARINGS = 40
 TAIL_TOLERANCE = 1e-10
 
 
@@ -58,21 +56,23 @@ class ChainLaw:
             ConfigError: the chain reaches the ends of the grid.
         """
         law = torch.softmax(self._log_step(torch.tensor([start], dtype=torch.float64)), -1)[0]
-        means = torch.empty(steps, dtype=torch.float64)
+        means, axis, kernel = torch.empty(steps, dtype=torch.float64), self.grid.axis(), self._kernel.T.contiguous()
         for step in range(steps):
-            means[step] = law @ self.grid.axis()
-            law = law @ self._kernel
+            means[step] = law @ axis
+            law = kernel @ law
         self._check_ends(law)
         return means
 
     def stationary(self) -> Tensor:
         """Return the invariant probabilities of the nodes, shape (points,). Raises as :meth:`means`."""
-        power = self._kernel
-        for _ in range(SQUARINGS):
-            power = power @ power
-            power = power / power.sum(-1, keepdim=True)
-        self._check_ends(power[0])
-        return power[0]
+        # p K = p leaves one equation to spare; in its place stands that the probabilities add up to 1.
+        system = torch.eye(self.grid.points, dtype=torch.float64) - self._kernel.T
+        system[-1] = 1
+        total = torch.zeros(self.grid.points, dtype=torch.float64)
+        total[-1] = 1
+        law: Tensor = torch.linalg.solve(system, total).clamp(min=0)
+        self._check_ends(law)
+        return law
 
     def stationary_mean(self) -> float:
         """Return the mean of the invariant law; its distance to <y> is the bias, of first order in ``inner_lr``."""

@@ -137,7 +137,10 @@ class LocalEntropy:
         return log_mass, torch.exp(log_weights - log_mass.unsqueeze(-1))
 
     def _log_weights(self, points: Tensor, nodes: Tensor, cell: float) -> Tensor:
-        squares = (points.unsqueeze(1) - nodes).square().sum(-1)
+        # Axis by axis: a sum over a last axis of length 1 or 2 takes longer than all the rest.
+        squares = torch.zeros((), dtype=torch.float64)
+        for point, node in zip(points.T, nodes.T, strict=True):
+            squares = squares + (point.unsqueeze(-1) - node).square()
         dimension = self.grid.dimension
         log_kernel = math.log(cell) - dimension / 2 * math.log(2 * math.pi * self.gamma / self.beta)
         return log_kernel - self.beta * (self.potential(nodes) + squares / (2 * self.gamma))

@@ -16,6 +16,7 @@ from deeprelax.pde.viscous import solve_viscous
 GAMMA, BETA = 0.2, 2.0
 WIDE = Grid.covering(-10, 10, 0.02)
 WINDOW = Grid(low=-1.5, high=1.5, points=301)
+LOOK = Grid(low=-1.5, high=1.5, points=101)
 # Fourth-order central differences: weights of the first and the second derivative at offsets -2..2.
 FIRST = (1 / 12, -8 / 12, 0.0, 8 / 12, -1 / 12)
 SECOND = (-1 / 12, 16 / 12, -30 / 12, 16 / 12, -1 / 12)
@@ -85,9 +86,9 @@ def _fields(seed: int) -> list[tuple[LocalEntropy, Tensor]]:
     narrowest = 1 / math.sqrt(BETA * (1 / GAMMA + surface.curvature[1]))
     plane = Grid.covering(-7, 7, min(0.1, 0.7 * narrowest), dimension=2)
     cases: list[tuple[Potential, Grid, Grid]] = [
-        (F1, WIDE, WINDOW),
-        (F2, WIDE, WINDOW),
-        (random_potential(seed), WIDE, WINDOW),
+        (F1, WIDE, LOOK),
+        (F2, WIDE, LOOK),
+        (random_potential(seed), WIDE, LOOK),
         (surface, plane, Grid(low=-1.5, high=1.5, points=5, dimension=2)),
     ]
     return [

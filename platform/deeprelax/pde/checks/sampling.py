@@ -99,7 +99,7 @@ def t6(seed: int) -> tuple[Verdict, ...]:
             beta=beta,
             epsilon=epsilon,
             horizon=horizon,
-            step_size=min(2e-3, epsilon / 200),
+            step_size=min(2e-3, epsilon / 100),
             generator=generator,
         )
         errors.append((end - limit).abs().mean().item())
