@@ -35,6 +35,10 @@ class Parle(Relaxation):
 
     Memory: 3 copies (``anchor``, ``average``, ``center``) beyond the inner optimizer's; 1 more with ``outer_momentum``.
 
+    Accuracy: without gradient noise the drift of x̄ tends to Hopf-Lax's ∇u as L grows. Gradient noise of standard
+    deviation sqrt(2/(η'β)) makes it ∇f_γ at β, with a bias of order 1 in η' (without momentum) and a standard error of
+    order -1/2 in n; so is the distance of x̄ from the limit of infinitely many replicas.
+
     The defaults are this project's: η = 1 without outer momentum. The paper's: γ_t = max(1, 100 (1 - 1/(2B))^t),
     ρ_t = max(.1, (1 - 1/(2B))^t), η' = .1 constant, η = .1 divided by 5 at drops, α = .75, both momenta .9, at exchange
     t with B mini-batches in a data pass.
