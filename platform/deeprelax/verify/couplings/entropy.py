@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from deeprelax.coupling import EntropySgd
-from deeprelax.pde.checks import Verdict, t5
+from deeprelax.pde.checks import Convergence, Verdict, t5
 from deeprelax.pde.inner_chain import InnerChain
-from deeprelax.pde.order import fitted_order
 from deeprelax.pde.potentials import Potential, quadratic, random_potential
 from deeprelax.verify.couplings.bed import Group
 from deeprelax.verify.couplings.drift import (
@@ -68,7 +67,8 @@ def _bias_order(seed: int) -> Verdict:
         back = -applied_drift(coupling, mirrored(WAVE), -x, scale=scale, paths=paths, seed=seed)
         errors.append(debiased_rms((there + back) / 2 - exact))
     claim = "the bias of Entropy-SGD's drift against the quadrature of grad u is of order 1 in its step"
-    return Verdict.order("C1", claim, fitted_order(rates, errors), 1.0, 0.35)
+    convergence = Convergence(symbol="η'", sizes=rates, errors=tuple(errors), expected=1.0)
+    return Verdict.converges("C1", claim, convergence, 0.35)
 
 
 def _noise_order(seed: int) -> Verdict:
@@ -79,7 +79,8 @@ def _noise_order(seed: int) -> Verdict:
         drift = applied_drift(coupling, WAVE, anchors(1), scale=SMALL_STEP * gamma, paths=1000, seed=seed)
         errors.append(drift.std().item())
     claim = "the standard error of Entropy-SGD's drift, averaged over L/5 steps, is of order -1/2 in L"
-    return Verdict.order("C1", claim, fitted_order(periods, errors), -0.5, 0.1)
+    convergence = Convergence(symbol="L", sizes=periods, errors=tuple(errors), expected=-0.5)
+    return Verdict.converges("C1", claim, convergence, 0.1)
 
 
 def c1_on(potential: Potential, seed: int) -> tuple[Verdict, ...]:
@@ -90,9 +91,10 @@ def c1_on(potential: Potential, seed: int) -> tuple[Verdict, ...]:
     drift = applied_drift(coupling, potential, x, scale=SMALL_STEP * gamma, paths=800, periods=2, seed=seed)
     law = period_drift(potential, x, gamma=gamma, lr=lr, period=period, averaging=averaging)
     exact = entropy_gradient(potential, x, gamma=gamma, beta=BETA)
-    rates = [lr / 2**halvings for halvings in range(4)]
+    rates = tuple(lr / 2**halvings for halvings in range(4))
     biases = [resting_drift(potential, x, gamma=gamma, lr=rate) - exact for rate in rates]
-    order = fitted_order(rates, [float(bias.square().mean().sqrt()) for bias in biases])
+    errors = tuple(float(bias.square().mean().sqrt()) for bias in biases)
+    convergence = Convergence(symbol="η'", sizes=rates, errors=errors, expected=1.0)
     return (
         Verdict.at_most(
             "C1",
@@ -100,7 +102,7 @@ def c1_on(potential: Potential, seed: int) -> tuple[Verdict, ...]:
             standard_errors_away(drift, law),
             STANDARD_ERRORS,
         ),
-        Verdict.order("C1", f"{potential.name}: the bias of that law is of order 1 in its step", order, 1.0, 0.3),
+        Verdict.converges("C1", f"{potential.name}: the bias of that law is of order 1 in its step", convergence, 0.3),
     )
 
 

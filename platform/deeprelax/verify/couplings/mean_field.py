@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from deeprelax.coupling import Coupling, ElasticSgd, Parle
-from deeprelax.pde.checks import Verdict
+from deeprelax.pde.checks import Convergence, Verdict
 from deeprelax.pde.coupled_recursions import NoisyQuadratic, ParleRecursion
 from deeprelax.pde.grid import Grid
 from deeprelax.pde.mean_field import MeanField
-from deeprelax.pde.order import fitted_order
 from deeprelax.pde.potentials import F2
 from deeprelax.verify.couplings.bed import Group
 
@@ -44,6 +46,10 @@ def _errors(coupling: Coupling, limit: Tensor, seed: int) -> Tensor:
     return group.points("center")[0].squeeze(-1) - limit
 
 
+def _in_n(errors: Sequence[float]) -> Convergence:
+    return Convergence(symbol="n", sizes=COUNTS, errors=tuple(errors), expected=-0.5)
+
+
 def _spread_on_a_quadratic() -> Verdict:
     variances = []
     for count in COUNTS:
@@ -58,9 +64,8 @@ def _spread_on_a_quadratic() -> Verdict:
             momentum=0.5,
         )
         variances.append(float(recursion.of_period().stationary()[1][-1, -1]))
-    order = fitted_order(COUNTS, [variance**0.5 for variance in variances])
     claim = "Parle on a quadratic, at rest: the center is off its limit by order -1/2 in n, exactly"
-    return Verdict.at_most("C8", claim, abs(order + 0.5), 1e-9, f"order {order:.12f}, expected -0.5")
+    return Verdict.converges("C8", claim, _in_n([math.sqrt(variance) for variance in variances]), 1e-9)
 
 
 def c8(seed: int) -> tuple[Verdict, ...]:
@@ -70,9 +75,9 @@ def c8(seed: int) -> tuple[Verdict, ...]:
     verdicts = [_spread_on_a_quadratic()]
     for name, make in (("Elastic-SGD", _elastic_sgd), ("Parle", _parle)):
         errors = [_errors(make(count), limit, seed) for count in COUNTS]
-        order = fitted_order(COUNTS, [error.square().mean().sqrt().item() for error in errors])
+        convergence = _in_n([error.square().mean().sqrt().item() for error in errors])
         claim = f"{name} on F2: the center is off the mean-field limit by order -1/2 in n"
-        verdicts.append(Verdict.order("C8", claim, order, -0.5, 0.1))
+        verdicts.append(Verdict.converges("C8", claim, convergence, 0.1))
         most = errors[-1]
         away = float(most.mean().abs() / (most.std() / len(most) ** 0.5))
         claim = f"{name} on F2: mean of the center of {COUNTS[-1]} replicas against the limit: standard errors away"

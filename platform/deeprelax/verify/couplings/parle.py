@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from deeprelax.coupling import Parle
-from deeprelax.pde.checks import Verdict
-from deeprelax.pde.order import fitted_order
+from deeprelax.pde.checks import Convergence, Verdict
 from deeprelax.pde.potentials import Potential, random_potential
 from deeprelax.verify.couplings.bed import GradientNoise
 from deeprelax.verify.couplings.drift import (
@@ -61,7 +60,8 @@ def _bias_order(seed: int) -> Verdict:
         drift = applied_drift(coupling, WAVE, X, scale=SMALL_STEP * gamma, paths=paths, noise=noise)
         errors.append(debiased_rms(drift.reshape(len(X), -1, 2).mean(-1) - exact))
     claim = "with Langevin gradient noise the bias of Parle's mean drift against grad u is of order 1 in its step"
-    return Verdict.order("C4", claim, fitted_order(rates, errors), 1.0, 0.35)
+    convergence = Convergence(symbol="η'", sizes=rates, errors=tuple(errors), expected=1.0)
+    return Verdict.converges("C4", claim, convergence, 0.35)
 
 
 def _replica_order(seed: int) -> Verdict:
@@ -73,7 +73,8 @@ def _replica_order(seed: int) -> Verdict:
         drift = applied_drift(coupling, WAVE, anchors(1), scale=SMALL_STEP * gamma, paths=paths, noise=noise)
         errors.append(drift.std().item())
     claim = "the standard error of Parle's mean drift is of order -1/2 in the replicas n"
-    return Verdict.order("C4", claim, fitted_order(counts, errors), -0.5, 0.1)
+    convergence = Convergence(symbol="n", sizes=counts, errors=tuple(errors), expected=-0.5)
+    return Verdict.converges("C4", claim, convergence, 0.1)
 
 
 def c4_on(potential: Potential, seed: int) -> tuple[Verdict, ...]:

@@ -7,9 +7,8 @@ import math
 from torch import Tensor
 
 from deeprelax.coupling import Coupling, Heat, Hj
-from deeprelax.pde.checks import Verdict
+from deeprelax.pde.checks import Convergence, Verdict
 from deeprelax.pde.heat import HeatSmoothing
-from deeprelax.pde.order import fitted_order
 from deeprelax.pde.potentials import Potential, random_potential
 from deeprelax.pde.sde import homogenized
 from deeprelax.verify.couplings.bed import Group
@@ -63,14 +62,18 @@ def c2_on(variant: str, potential: Potential) -> tuple[Verdict, ...]:
     anchor = int(factors.abs().argmax())
     curve = [float(error[anchor]) for error in errors[:-1]]
     # A geometric error is of order 1 in its own factor^L.
-    order = fitted_order([float(factors.abs().max()) ** period for period in periods[:-1]], curve)
+    convergence = Convergence(
+        symbol="(contraction factor)^L",
+        sizes=tuple(math.exp(-slowest * period) for period in periods[:-1]),
+        errors=tuple(curve),
+        expected=1.0,
+    )
     name = f"{potential.name}: HJ, {variant}"
     return (
-        Verdict.order(
+        Verdict.converges(
             "C2",
             f"{name}: the error of the drift against Hopf-Lax is of order 1 in (contraction factor)^L",
-            order,
-            1.0,
+            convergence,
             0.1,
         ),
         Verdict.at_most("C2", f"{name}: largest error after {periods[-1]} steps", float(errors[-1].max()), REACHED),
@@ -86,7 +89,9 @@ def _flow_order(potential: Potential) -> Verdict:
         end = Group(coupling, potential, X[None]).train(16 * count).points("anchor")[0]
         errors.append(float((end - limit).abs().max()))
     claim = "the outer steps of HJ follow dX = -grad u dt of Hopf-Lax with order 1 in the outer step"
-    return Verdict.order("C2", claim, fitted_order([1 / count for count in counts], errors), 1.0, 0.2)
+    sizes = tuple(horizon / count for count in counts)
+    convergence = Convergence(symbol="η", sizes=sizes, errors=tuple(errors), expected=1.0)
+    return Verdict.converges("C2", claim, convergence, 0.2)
 
 
 def c2(seed: int) -> tuple[Verdict, ...]:
@@ -103,18 +108,18 @@ def c3_on(potential: Potential, seed: int) -> tuple[Verdict, ...]:
     """Return the verdicts on heat on one potential."""
     gamma, beta, paths = 0.5, 5.0, 300
     exact = HeatSmoothing(potential=potential, variance=gamma / beta).gradient(X)
-    periods, errors = (4, 8, 16, 32), []
+    periods = (4, 8, 16, 32)
+    errors = []
     for period in periods:
         coupling = Heat(gamma=gamma, beta=beta, lr=SMALL_STEP, period=period, momentum=0.0)
         drift = applied_drift(coupling, potential, X, scale=SMALL_STEP, paths=paths, seed=seed)
         errors.append(float((drift - exact).square().mean().sqrt()))
     again = applied_drift(coupling, potential, X, scale=SMALL_STEP, paths=paths, periods=2, seed=seed)
     return (
-        Verdict.order(
+        Verdict.converges(
             "C3",
             f"{potential.name}: the error of heat's drift against E grad f(x + xi) is of order -1/2 in L",
-            fitted_order(periods, errors),
-            -0.5,
+            Convergence(symbol="L", sizes=periods, errors=tuple(errors), expected=-0.5),
             0.1,
         ),
         Verdict.at_most(
