@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from deeprelax.pde.chain_law import ChainLaw
 from deeprelax.pde.control import ControlProblem, PathCosts
+from deeprelax.pde.coupled_recursions import EasgdRecursion, NoisyQuadratic, ParleRecursion
 from deeprelax.pde.fokker_planck import AuxiliaryFokkerPlanck, contraction_rate
 from deeprelax.pde.generator import birth_death_generator, transition_matrix
 from deeprelax.pde.grid import Grid
 from deeprelax.pde.heat import HeatSmoothing
 from deeprelax.pde.hopf_lax import HopfLax
 from deeprelax.pde.inner_chain import InnerChain
+from deeprelax.pde.linear_recursion import LinearRecursion
 from deeprelax.pde.local_entropy import LocalEntropy
+from deeprelax.pde.mean_field import MeanField
 from deeprelax.pde.minima import local_minima
 from deeprelax.pde.order import fitted_order
 from deeprelax.pde.potentials import F1, F2, Potential, quadratic, random_potential, tilt
@@ -29,11 +32,16 @@ __all__ = [
     "AuxiliaryFokkerPlanck",
     "ChainLaw",
     "ControlProblem",
+    "EasgdRecursion",
     "Grid",
     "HeatSmoothing",
     "HopfLax",
     "InnerChain",
+    "LinearRecursion",
     "LocalEntropy",
+    "MeanField",
+    "NoisyQuadratic",
+    "ParleRecursion",
     "PathCosts",
     "Potential",
     "birth_death_generator",

@@ -57,8 +57,8 @@ def fast_slow(
     for _ in range(steps):
         spring = (y - x) / gamma
         noise = torch.randn(y.shape, generator=generator, dtype=torch.float64)
-        y = y - dt / epsilon * (potential.gradient(y) + spring) + scale * noise
-        x = x + dt * spring
+        y = torch.add(y, potential.gradient(y) + spring, alpha=-dt / epsilon).add_(noise, alpha=scale)
+        x = torch.add(x, spring, alpha=dt)
     return x
 
 

@@ -23,8 +23,12 @@ def failed(verdicts: Verdicts) -> list[Verdict]:
     return [verdict for verdict in verdicts if not verdict.passed]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("row", COUPLING_CHECKS)
+def seeds(row: str) -> tuple[int, ...]:
+    """Return three seeds, or one where the title says that nothing is drawn."""
+    return (0,) if "no seed" in (COUPLING_CHECKS[row].__doc__ or "") else (0, 1, 2)
+
+
+@pytest.mark.parametrize(("row", "seed"), [(row, seed) for row in COUPLING_CHECKS for seed in seeds(row)])
 def test_row_holds(row: str, seed: int) -> None:
     verdicts = COUPLING_CHECKS[row](seed)
     assert {verdict.key for verdict in verdicts} == {row}

@@ -40,11 +40,18 @@ class Paths(nn.Module):
         self.first = nn.Parameter(first.clone())
         self.second = nn.Parameter(second.clone())
 
-    def forward(self, noise: Tensor | None = None) -> Tensor:
-        """Return sum f(x) + noise . x over the paths, whose gradient is grad f + noise."""
-        points = torch.cat([self.first, self.second])
-        total = self.potential(points).sum()
-        return total if noise is None else total + (noise * points).sum()
+    def backward(self, noise: Tensor | None = None) -> None:
+        """Set the gradient of sum f(x) + noise . x over the paths, in closed form where the potential has one.
+
+        Args:
+            noise: shape (P, d); None = 0.
+        """
+        with torch.no_grad():
+            slopes = self.potential.gradient(torch.cat([self.first, self.second]))
+            slopes = slopes if noise is None else slopes + noise
+            for parameter, slope in zip((self.first, self.second), slopes.split(len(self.first)), strict=True):
+                assert parameter.grad is not None, "the replica's storage holds the gradients"
+                parameter.grad.copy_(slope)
 
 
 class Group:
@@ -93,10 +100,11 @@ class Group:
         first = self.replicas[0].position.step
 
         def loop(replica: Replica) -> Steps[None]:
+            model = replica.flat.model
+            assert isinstance(model, Paths)
             yield from replica.join()
             for step in range(first, first + steps):
-                replica.flat.zero_grad()
-                replica.flat.model(None if noise is None else noise(replica.index, step)).backward()
+                model.backward(None if noise is None else noise(replica.index, step))
                 yield from replica.step()
                 if watch is not None:
                     watch(replica)

@@ -71,7 +71,12 @@ def mirrored(potential: Potential) -> Potential:
     A chain on it from -x draws, from the same seed, the path that the noise of the opposite sign drives from x; the
     mean of the two has much less noise (antithetic variates).
     """
-    return Potential(name=f"mirrored {potential.name}", dimension=potential.dimension, value=lambda y: potential(-y))
+    return Potential(
+        name=f"mirrored {potential.name}",
+        dimension=potential.dimension,
+        value=lambda y: potential(-y),
+        slope=lambda y: -potential.gradient(-y),
+    )
 
 
 def entropy_gradient(potential: Potential, x: Tensor, *, gamma: float, beta: float) -> Tensor:

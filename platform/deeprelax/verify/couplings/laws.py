@@ -20,9 +20,13 @@ from deeprelax.pde.potentials import Potential
 
 BETA = 1.0
 WAVE = Potential(
-    name="wave", dimension=1, value=lambda x: (x.square() + torch.sin(3 * x)).sum(-1) / 2, curvature=(-3.5, 5.5)
+    name="wave",
+    dimension=1,
+    value=lambda x: (x.square() + torch.sin(3 * x)).sum(-1) / 2,
+    slope=lambda x: x + 1.5 * torch.cos(3 * x),
+    curvature=(-3.5, 5.5),
 )
-"""Cheap, not symmetric about the anchors, and of bounded curvature, so that long steps are stable."""
+"""(x^2 + sin 3x)/2: cheap, not symmetric about the anchors, and of bounded curvature, so that long steps are stable."""
 
 
 def gradient_noise(lr: float) -> float:

@@ -23,13 +23,13 @@ from deeprelax.pde.potentials import quadratic
 from deeprelax.verify.couplings.bed import Group
 
 ROUNDING = 1e-12
-# Largest distance from rest after 30 exchanges, from a start about 1 away, in units of radius^30.
+# Largest distance from rest after 20 exchanges, from a start about 1 away, in units of radius^20.
 AT_REST = 5.0
 LOSS = NoisyQuadratic(curvature=2.0, minimum=0.7, noise=0.5)
 POTENTIAL = quadratic(
     torch.tensor([[LOSS.curvature]], dtype=torch.float64), center=torch.tensor([LOSS.minimum], dtype=torch.float64)
 )
-REPLICAS, PERIOD, EXCHANGES = 3, 4, 30
+REPLICAS, PERIOD, EXCHANGES = 3, 4, 20
 # The largest of the deviations of a Gaussian sample that a correct mean and covariance may show.
 STANDARD_ERRORS = 4.5
 
