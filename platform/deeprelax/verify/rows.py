@@ -1,4 +1,4 @@
-"""The rows there are: the theory by itself, from :mod:`deeprelax.pde.checks`."""
+"""The rows there are: the theory by itself, and the library's own couplings against it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from deeprelax.pde.checks import CHECKS, Check
+from deeprelax.verify.couplings import COUPLING_CHECKS
 
-ROWS: Mapping[str, Check] = MappingProxyType({**CHECKS})
+ROWS: Mapping[str, Check] = MappingProxyType({**CHECKS, **COUPLING_CHECKS})
 """Row -> check, in the order of the report."""
 
 
