@@ -41,7 +41,7 @@ def _panel(axes: Axes, key: str, claim: str, convergence: Convergence) -> None:
     axes.loglog(sizes, [middle * size**slope for size in sizes], color=BLACK, linewidth=1.2)
     axes.loglog(sizes, errors, "o", color=BLUE, markersize=7)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(sizes, [f"{size:.2g}" for size in sizes], fontsize=9.5)
+    axes.set_xticks(sizes, [f"{size:.3g}" for size in sizes], fontsize=9.5)
     # Most panels span about one decade: three labels in each, none of them a power.
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
