@@ -42,6 +42,14 @@ class ExchangeError(DeepRelaxError):
     """An exchange could not be completed."""
 
 
+class StudyError(DeepRelaxError):
+    """A study is unknown, is another than expected, or its database cannot be used."""
+
+
+class LeaseError(StudyError):
+    """A trial was given back to the queue because its driver was silent for too long; its late result is refused."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'gamma'?"`` for the known name closest to ``name``, or ``""`` if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
