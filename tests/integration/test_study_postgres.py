@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.storages import BaseStorage
@@ -124,7 +125,7 @@ def test_a_result_waits_for_a_database_that_is_away(postgres: Postgres) -> None:
         ({"database": "nowhere"}, "the database does not exist"),
     ],
 )
-def test_a_wrong_url_is_one_line_without_the_password(postgres: Postgres, change: dict[str, str], says: str) -> None:
+def test_a_wrong_url_is_one_line_without_the_password(postgres: Postgres, change: dict[str, Any], says: str) -> None:
     with pytest.raises(StudyError) as caught:
         Study.open("any", terms(), url=postgres.url(**change))
     told = "".join(traceback.format_exception(caught.value))

@@ -32,11 +32,10 @@ def test_no_more_trials_are_asked_for_than_agreed(tmp_path: Path) -> None:
         assert one.ask() is None
         assert two.ask() is None
         assert sorted(trial.number for trial in trials) == [0, 1, 2]
-        assert not one.finished
+        assert [one.finished, two.finished] == [False, False]
         for trial in trials:
             trial.complete([0.5])
-        assert one.finished
-        assert two.finished
+        assert [one.finished, two.finished] == [True, True]
         assert two.counts()["complete"] == two.counts()["asked"] == 3
 
 
@@ -186,9 +185,9 @@ def test_a_silent_driver_learns_that_its_trial_is_lost(tmp_path: Path) -> None:
         trial = ask(silent)
         age(other, 60)
         other.reclaim()
-        assert not trial.is_lost
+        noticed = [trial.is_lost]
         silent.leases.renew()
-        assert trial.is_lost
+        assert [*noticed, trial.is_lost] == [False, True]
         assert silent.leases.held == []
         for say in (lambda: trial.report(0.0, 1), lambda: trial.note(cost=1)):
             with pytest.raises(LeaseError):

@@ -73,7 +73,8 @@ class GridSuggester:
             )
         known = FloatDistribution(low, high, log=log, step=step)
         size = 1 if step is None else round((known.high - known.low) / step) + 1
-        return self._take(name, [known.low + index * (step or 0.0) for index in range(size)])
+        # Rounding must not put the last one outside of the range.
+        return self._take(name, [min(known.low + index * (step or 0.0), known.high) for index in range(size)])
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """Return a whole number of the parameter."""
