@@ -13,9 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.unit.tuning.studies import age, opened, terms
 
 from deeprelax.errors import LeaseError
-from deeprelax.tuning.study import Study, Trial
+from deeprelax.tuning.study import Study, Trial, ledger
 
-TRIALS = 4
+TRIALS = 5
+WINDOW = 2
 GRACE_S = 45
 DRIVERS = st.integers(0, 2)
 
@@ -29,6 +30,8 @@ class LeaseMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="dr"))
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(ledger, "WINDOW", WINDOW)
         self.drivers: list[Study] = []
         self.dead: list[Study] = []
         self.held: dict[int, tuple[int, Trial]] = {}  # trials whose outcome nobody has said, with their driver
@@ -94,11 +97,11 @@ class LeaseMachine(RuleBasedStateMachine):
     def the_books_agree(self) -> None:
         if not self.drivers:
             return
-        ledger = self.drivers[0]._ledger()
-        counts = ledger.counts()
+        books = self.drivers[0]._ledger()
+        counts = books.counts()
         assert sum(counts.values()) == 2 * counts["asked"]
         assert counts["running"] == len(self.silence_s)
-        for trial in ledger.trials:
+        for trial in books.trials:
             if trial.state.is_finished():
                 seen = (trial.state, trial.values, trial.params, trial.user_attrs, trial.datetime_complete)
                 assert self.outcomes.setdefault(trial.number, seen) == seen, "an outcome never changes"
@@ -109,6 +112,7 @@ class LeaseMachine(RuleBasedStateMachine):
         for study in (*self.drivers, *self.dead):
             study.close()
         shutil.rmtree(self.folder)
+        self.patch.undo()
 
     def _finish(self) -> None:
         """However it went, the study can be finished, with exactly the trials asked for."""

@@ -14,7 +14,7 @@ from tests.unit.tuning.machine import check_leases
 from tests.unit.tuning.studies import age, opened, terms, url
 
 from deeprelax.errors import ConfigError, LeaseError, StudyError
-from deeprelax.tuning.study import Study, Terms, Trial, list_studies
+from deeprelax.tuning.study import Study, Terms, Trial, ledger, list_studies
 from deeprelax.tuning.study.ledger import DRIVER, OUTCOME
 from deeprelax.tuning.study.trial import REPORT
 
@@ -189,9 +189,10 @@ def test_a_silent_driver_learns_that_its_trial_is_lost(tmp_path: Path) -> None:
         silent.leases.renew()
         assert [*noticed, trial.is_lost] == [False, True]
         assert silent.leases.held == []
-        for say in (lambda: trial.report(0.0, 1), lambda: trial.note(cost=1)):
-            with pytest.raises(LeaseError):
-                say()
+        with pytest.raises(LeaseError):
+            trial.report(0.0, 1)
+        with pytest.raises(LeaseError):
+            trial.note(cost=1)
 
 
 def test_a_renewed_lease_does_not_end(tmp_path: Path) -> None:
@@ -289,6 +290,29 @@ def test_studies_are_listed(tmp_path: Path) -> None:
     first, second = list_studies(url(tmp_path))
     assert (first.name, first.done, first.terms.trials) == ("first", 1, 3)
     assert (second.name, second.counts["waiting"]) == ("second", 1)
+
+
+def test_a_queue_shorter_than_the_study_gives_every_trial_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "WINDOW", 4)
+    with opened(tmp_path, terms(trials=11)) as one, opened(tmp_path) as two:
+        assert one.counts() == counted(waiting=11)
+        numbers = []
+        for driver in (one, two) * 6:
+            if trial := driver.ask():
+                numbers.append(trial.number)
+                trial.complete([1.0])
+        assert sorted(numbers) == list(range(11))
+        assert one.finished
+        assert len(one._storage.get_all_trials(one._id)) == 11
+
+
+def test_a_deleted_study_is_named(tmp_path: Path) -> None:
+    with opened(tmp_path, terms()) as study:
+        study._storage.delete_study(study._id)
+        for look in (study.ask, study.counts):
+            with pytest.raises(StudyError, match="Study 'parabola' was deleted from sqlite"):
+                look()
+        assert study.reclaim() == 0
 
 
 def test_values_must_match_the_metrics(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 from tests.unit.tuning.studies import opened, terms
 
+from deeprelax.tuning.study import ledger as study_ledger
 from deeprelax.tuning.study.leases import Leases
 from deeprelax.tuning.study.ledger import (
     ATTEMPT,
@@ -93,11 +94,27 @@ def test_failures_of_different_kinds_are_counted_apart() -> None:
     assert ledger(*chain).missing() == [Attempt(0, 4, chain[-1])]
 
 
+def test_the_queue_is_short_and_refilled_by_who_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_ledger, "WINDOW", 4)
+    queue = [made(slot, slot) for slot in range(4)]
+    assert ledger(slots=9).missing() == [Attempt(slot, 0) for slot in range(4)]
+    assert ledger(*queue, slots=9).missing() == []
+    assert ledger(*queue, slots=9).counts() == ledger(slots=9).counts()
+    assert [ledger(*queue, slots=6).following(trial) for trial in queue] == [Attempt(4, 0), Attempt(5, 0), None, None]
+    queue[0].state = TrialState.RUNNING
+    assert ledger(*queue, slots=9).missing() == [], "the driver that has claimed slot 0 is about to make slot 4"
+    queue[2].state = TrialState.RUNNING
+    assert ledger(*queue, slots=9).missing() == [Attempt(4, 0)], "it has not: it is dead"
+    assert ledger(*queue, made(4, 4), slots=9).following(queue[0]) is None
+    assert ledger(made(9, 0, 1), slots=9).following(made(9, 0, 1)) is None
+
+
 def test_trials_of_other_tools_are_left_out() -> None:
     stray = made(0, 7, state=TrialState.COMPLETE)
     foreign = made(1, 0, state=TrialState.RUNNING)
     foreign.user_attrs.clear()
-    assert ledger(stray, foreign).counts()["asked"] == 0
+    assert ledger(stray, foreign).trials == []
+    assert ledger(stray, foreign).missing() == [Attempt(0, 0)]
 
 
 def test_an_attempt_that_two_drivers_have_made_runs_once(tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ class Leases:
         while not self._ended.wait(pause_s):
             try:
                 self.renew()
-            except StudyError:  # the trials train on, and their leases are renewed as soon as the database is back
+            except (KeyError, StudyError):
+                # The trials train on, and their leases are renewed as soon as the database is back. KeyError: somebody
+                # has deleted the study, which the driver hears when it asks.
                 pause_s = min(self._every_s, LONGEST_PAUSE_S)
             else:
                 pause_s = self._every_s

@@ -9,6 +9,11 @@ Exactly once, without locks
     the lowest number counts, the others are *duplicates* and never run. All drivers agree on this: numbers are given
     out under a lock on the study, so who sees a trial sees all with lower numbers. A finished trial never changes, so
     all drivers agree on the next attempt as well.
+
+A short queue
+    Each claim reads the whole queue, so it is kept short: the first slots are made with the study, and whoever claims
+    slot i makes slot i + WINDOW. That is one driver, so there are no duplicates. If it dies before, others notice half
+    a window later.
 """
 
 from __future__ import annotations
@@ -29,6 +34,9 @@ ATTEMPT = "deeprelax:attempt"
 OUTCOME = "deeprelax:outcome"
 DRIVER = "deeprelax:driver"
 RETRY_OF = "deeprelax:retry_of"
+
+WINDOW = 64
+"""How many slots wait in the queue at most."""
 
 LOST_LIMIT = 10
 """How often a trial may be lost with its driver before it counts as failed: perhaps it is what kills them."""
@@ -109,17 +117,32 @@ class Ledger:
         return sum(bool(chain) and chain[-1].state.is_finished() and not self._again(chain) for chain in self._chains)
 
     def missing(self) -> list[Attempt]:
-        """Return the attempts that nobody has made yet."""
+        """Return the attempts that somebody should have made."""
         return [
             Attempt(slot, len(chain), chain[-1] if chain and kind(chain[-1]) != "infeasible" else None)
             for slot, chain in enumerate(self._chains)
-            if not chain or self._again(chain)
+            if (self._again(chain) if chain else self._is_due(slot))
         ]
 
+    def following(self, claimed: FrozenTrial) -> Attempt | None:
+        """Return the attempt that the driver makes who has claimed a waiting trial, if any."""
+        slot = claimed.user_attrs[SLOT] + WINDOW
+        if claimed.user_attrs[ATTEMPT] > 0 or slot >= len(self._chains) or self._chains[slot]:
+            return None
+        return Attempt(slot, 0)
+
     def counts(self) -> dict[str, int]:
-        """Return the number of trials in each state; ``asked`` is their sum."""
+        """Return the number of trials in each state; ``asked`` is their sum. Those not made yet are waiting too."""
         found = Counter(_counted(trial) for trial in self.trials)
+        found["waiting"] += sum(not chain or self._again(chain) for chain in self._chains)
         return {name: found[name] for name in _COUNTED} | {"asked": found.total()}
+
+    def _is_due(self, slot: int) -> bool:
+        """Return whether a slot that is not there should be."""
+        if slot < WINDOW:
+            return True
+        before = self._chains[slot - WINDOW // 2]
+        return bool(before) and before[0].state != TrialState.WAITING
 
     def _again(self, chain: list[FrozenTrial]) -> bool:
         """Return whether a slot needs another attempt after the last one of ``chain``."""

@@ -107,7 +107,7 @@ class Study:
         try:
             with self._storage.link.patience(0):
                 self._attributes = self._storage.get_study_user_attrs(self._id)
-        except StudyError:  # the database is away: what it said last
+        except (KeyError, StudyError):  # the study was deleted, or the database is away: what it said last
             pass
         return bool(self._attributes.get(STOP) != self._stop_at_start)
 
@@ -125,10 +125,11 @@ class Study:
         """
         if self.stop_requested:
             return None
-        for waiting in self._settled().waiting:
-            trial_id = self._cached.get_trial_id_from_study_id_trial_number(self._id, waiting.number)
-            if (trial := self._claimed(trial_id, waiting.number)) is not None:
-                return trial
+        ledger = self._settled()
+        for waiting in ledger.waiting:
+            trial_id = self._trial_id(waiting)
+            if self._claim(trial_id):
+                return self._begun(trial_id, waiting, ledger.following(waiting))
         return None
 
     def reclaim(self) -> int:
@@ -146,7 +147,7 @@ class Study:
                 with quiet():
                     fail_stale_trials(self._optuna())
                 return self._settled().counts()["lost"] - before
-        except StudyError:
+        except (KeyError, StudyError):
             return 0
 
     def counts(self) -> dict[str, int]:
@@ -184,7 +185,13 @@ class Study:
         raise StudyError("A study is never pickled, since it knows a password. Send its name and open it there.")
 
     def _ledger(self, *, copied: bool = False) -> Ledger:
-        return Ledger.of(self._cached.get_all_trials(self._id, deepcopy=copied), self.terms)
+        try:
+            trials = self._cached.get_all_trials(self._id, deepcopy=copied)
+        except KeyError:  # Optuna's word for it
+            problem = f"Study {self.name!r} was deleted from {self._storage.link.address}."
+        else:
+            return Ledger.of(trials, self.terms)
+        raise StudyError(problem)
 
     def _settled(self) -> Ledger:
         """Return the ledger after all missing trials are made and duplicates are out of the way."""
@@ -197,7 +204,10 @@ class Study:
             for trial in waiting:
                 self._remove(trial)
             for attempt in missing:
-                self._storage.create_new_trial(self._id, self._template(attempt))
+                self._make(attempt)
+
+    def _make(self, attempt: Attempt) -> None:
+        self._storage.create_new_trial(self._id, self._template(attempt))
 
     def _template(self, attempt: Attempt) -> FrozenTrial:
         attributes: dict[str, Json] = {SLOT: attempt.slot, ATTEMPT: attempt.number}
@@ -210,26 +220,34 @@ class Study:
         system = {"fixed_params": fixed} if fixed else {}
         return create_trial(state=TrialState.WAITING, user_attrs=attributes, system_attrs=system)
 
-    def _claimed(self, trial_id: int, number: int) -> Trial | None:
-        """Claim a waiting trial; return None if another driver was faster."""
+    def _claim(self, trial_id: int) -> bool:
+        """Claim a waiting trial; return whether this driver was the first."""
         # The lease is there before the trial runs, so no running trial is ever without one.
         self._storage.record_heartbeat(trial_id)
         try:
-            if not self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                return None
-            self.leases.hold(trial_id)
-            self._storage.set_trial_user_attr(trial_id, DRIVER, self._driver)
+            return self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:
-            self.leases.drop(trial_id)
-            return None
-        return Trial(self._optuna(number), trial_id, self.terms, self._storage, self.leases)
+            return False
+
+    def _begun(self, trial_id: int, claimed: FrozenTrial, following: Attempt | None) -> Trial:
+        self.leases.hold(trial_id)
+        try:
+            self._storage.set_trial_user_attr(trial_id, DRIVER, self._driver)
+            if following is not None:
+                self._make(following)
+            return Trial(self._optuna(claimed.number), trial_id, self.terms, self._storage, self.leases)
+        except BaseException:
+            self.leases.drop(trial_id)  # nobody would ever end it
+            raise
+
+    def _trial_id(self, trial: FrozenTrial) -> int:
+        return self._cached.get_trial_id_from_study_id_trial_number(self._id, trial.number)
 
     def _optuna(self, number: int = 0) -> optuna.Study:
         return optuna.Study(self.name, self._cached, sampler=sampler_for(self.terms, number))
 
     def _remove(self, duplicate: FrozenTrial) -> None:
-        trial_id = self._cached.get_trial_id_from_study_id_trial_number(self._id, duplicate.number)
-        self._fail(trial_id, {"kind": "duplicate", "why": "made by two drivers at the same time"})
+        self._fail(self._trial_id(duplicate), {"kind": "duplicate", "why": "made by two drivers at the same time"})
 
     def _give_back(self, trial_id: int) -> None:
         self._fail(trial_id, {"kind": "preempted", "why": "its driver has left the study"})
