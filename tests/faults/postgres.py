@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -53,6 +54,12 @@ class Postgres:
     def url(self, password: str = QUOTED, database: str = "postgres", port: int | None = None) -> str:
         return f"postgresql://{USER}:{password}@127.0.0.1:{port or self.port}/{database}"
 
+    def make(self, database: str) -> str:
+        """Make an empty database and return its URL."""
+        command = [str(BIN / "createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, database]
+        self._run(command, {"PGPASSWORD": PASSWORD}).check_returncode()
+        return self.url(database=database)
+
     def start(self) -> None:
         """Start the server and wait until it answers; what a killed one has left may be in the way at first."""
         give_up = time.monotonic() + _START_S
@@ -83,10 +90,13 @@ class Postgres:
         ready = [str(BIN / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return self._server is not None and self._run(ready).returncode == 0
 
-    def _run(self, command: list[str]) -> subprocess.CompletedProcess[bytes]:
+    def _run(
+        self, command: list[str], variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        given = {**os.environ, **(variables or {})}
         return subprocess.run(
-            command, user=self._account, cwd=self.folder, capture_output=True, check=False, timeout=60
-        )  # fmt: skip
+            command, user=self._account, cwd=self.folder, env=given, capture_output=True, check=False, timeout=60
+        )
 
 
 def _account() -> str:
