@@ -128,8 +128,12 @@ class Study:
         ledger = self._settled()
         for waiting in ledger.waiting:
             trial_id = self._trial_id(waiting)
-            if self._claim(trial_id):
+            if not self._claim(trial_id):
+                continue
+            try:
                 return self._begun(trial_id, waiting, ledger.following(waiting))
+            except UpdateFinishedTrialError:  # this driver was stopped for so long that it has lost the trial again
+                continue
         return None
 
     def reclaim(self) -> int:
@@ -169,7 +173,7 @@ class Study:
             with self._storage.link.patience(OPENING_S):
                 for trial_id in self.leases.held:
                     self._give_back(trial_id)
-        except StudyError:  # the database is away; the leases will end by themselves
+        except (KeyError, StudyError):  # the study was deleted, or the database is away: the leases end by themselves
             pass
         self._storage.close()
 
