@@ -5,7 +5,7 @@ VENV ?= .venv
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint type bench clean
+.PHONY: help demo test test-fast test-chaos lint type bench clean
 
 BIN := $(VENV)/bin
 LIBRARY := platform trainables search_spaces
@@ -25,6 +25,9 @@ test: $(VENV)/.dev ## run every test and every example in a docstring
 
 test-fast: $(VENV)/.dev ## run the unit tests: no Ray, under two minutes
 	@$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
+
+test-chaos: $(VENV)/.dev ## kill drivers and PostgreSQL at random under a study, 20 rounds
+	@DEEPRELAX_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -q tests/faults/test_study_chaos.py
 
 lint: $(VENV)/.dev ## check style, format and which room imports which
 	@$(BIN)/ruff check .
