@@ -78,7 +78,7 @@ def fit(
         **fields,
     )
     requested.make_coupling()
-    task = chosen.build(requested.trainable_config)
+    task = requested.judged(chosen.build(requested.trainable_config))
     resolved = requested.resolved(task, force=force)
     store = RunStore.create(Path(run_dir) if run_dir else None, resolved, RUNS)
     try:
@@ -101,7 +101,7 @@ def resume(run_dir: str | Path, *, verbose: bool = False, show_progress: bool = 
     """
     store, config, saved = RunStore.reopen(Path(run_dir))
     chosen = find(config.trainable)
-    task = chosen.build(config.trainable_config)
+    task = config.judged(chosen.build(config.trainable_config))
     return _train(_Run(chosen, task, config, store, saved, verbose, show_progress))
 
 

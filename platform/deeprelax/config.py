@@ -14,6 +14,7 @@ from deeprelax.coupling.methods import make_coupling
 from deeprelax.errors import ConfigError
 from deeprelax.flatness.measure import measure, refuse_unmeasurable
 from deeprelax.replica.batches import Batches
+from deeprelax.replica.holdout import hold_out
 from deeprelax.replica.loop import Plan
 from deeprelax.replica.start import batches_of
 from deeprelax.replica.task import Task
@@ -54,6 +55,7 @@ class RunConfig(BaseModel):
         report: judge the ``replicas`` and their ``ensemble`` too, at the end.
         flatness: measure how flat the loss is around the center, see :mod:`deeprelax.flatness`: ``never``, with the
             evaluation at the ``end``, or with ``every`` one.
+        holdout: share of the training data that is not trained on but judged, in the place of the test set; in [0, 1).
         cpus_per_replica: CPUs a worker asks Ray for.
         gpus_per_replica: GPUs a worker asks Ray for; None: 1 if the cluster has enough, else 0.
         address: of a running Ray cluster; None starts one on this machine.
@@ -83,6 +85,7 @@ class RunConfig(BaseModel):
     keep_checkpoints: int = Field(default=2, ge=1)
     report: Annotated[tuple[Extra, ...], AfterValidator(_distinct)] = ()
     flatness: Literal["never", "end", "every"] = "never"
+    holdout: float = Field(default=0.0, ge=0, lt=1)
     cpus_per_replica: float = Field(default=1.0, gt=0)
     gpus_per_replica: float | None = Field(default=None, ge=0)
     address: str | None = None
@@ -106,11 +109,19 @@ class RunConfig(BaseModel):
         """
         return make_coupling(self.method, self.coupling)
 
+    def judged(self, task: Task) -> Task:
+        """Return the trainable's task as this run sees it: with ``holdout``, judged on a part of its training data.
+
+        Raises:
+            ConfigError: the part is empty, or all there is.
+        """
+        return hold_out(task, self.holdout)
+
     def resolved(self, task: Task, *, force: bool = False) -> Self:
         """Return the config with everything the task decides filled in, checked for stability.
 
         Args:
-            task: the task that is trained.
+            task: the task that is trained; see :meth:`judged`.
             force: train with springs past their stability bound too.
 
         Raises:

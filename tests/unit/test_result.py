@@ -299,3 +299,8 @@ def test_a_run_of_an_undecorated_function_remembers_where_it_is(tmp_path: Path) 
 
     assert result.config.trainable == f"{tmp_path}/plain_task.py:plain"
     assert resume(result.run_dir, show_progress=False).metrics == result.metrics
+
+
+def test_a_password_on_the_command_line_reaches_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["deeprelax", "--study=postgresql+psycopg://me:s3cret@host:5432/db", "a@b"])
+    assert environment()["command"] == ["deeprelax", "--study=postgresql+psycopg://…@host:5432/db", "a@b"]

@@ -57,6 +57,9 @@ _STOPPED = 130
     metavar="WHEN",
     help="Measure flat/… of the center at the 'end', or at 'every' evaluation.",
 )
+@click.option(
+    "--holdout", type=float, default=0.0, help="Share of the training data to judge by, in the place of the test set."
+)
 @click.option("--evaluate-every", type=float, default=1.0, help="Data passes between evaluations of the center.")
 @click.option(
     "--checkpoint-every", type=float, default=1.0, help="Data passes between checkpoints; 0: only at the end."

@@ -6,7 +6,7 @@ the sums is the replicas' order, so the numbers equal those of the parameter ser
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from deeprelax.coupling.message import Message, Reply
 from deeprelax.exchange.meter import Meter, payload_bytes
@@ -16,7 +16,16 @@ Loop = Generator[Message, Reply, None]
 
 
 def run_together(replicas: Sequence[Loop], rounds: Rounds, meters: Sequence[Meter] = ()) -> None:
-    """Run the loops of all replicas to their end, in lockstep, around one center.
+    """Run the loops of all replicas to their end; see :func:`take_turns`."""
+    for _ in take_turns(replicas, rounds, meters):
+        pass
+
+
+def take_turns(replicas: Sequence[Loop], rounds: Rounds, meters: Sequence[Meter] = ()) -> Iterator[None]:
+    """Advance the loops of all replicas in lockstep around one center, a round a step of the iterator.
+
+    Between two steps every replica waits for the next round, so all that the last one brought (judging, saving) is
+    done.
 
     Args:
         replicas: the loops, in replica order. All must exchange equally often.
@@ -34,6 +43,7 @@ def run_together(replicas: Sequence[Loop], rounds: Rounds, meters: Sequence[Mete
         answers = [_advance(replica, reply) for replica in reversed(replicas)]
         messages = [answer for answer in reversed(answers) if answer is not None]
         assert len(messages) in (0, len(replicas)), "replicas must exchange equally often"
+        yield
 
 
 def _advance(replica: Loop, reply: Reply) -> Message | None:

@@ -38,7 +38,7 @@ def replica_loop(
     """
     config = RunConfig(**cast("dict[str, object]", job["config"]))
     reference = Reference(**cast("dict[str, str]", job["reference"]))
-    task = resolve(reference).build(config.trainable_config)
+    task = config.judged(resolve(reference).build(config.trainable_config))
     training = make_training(
         task, config, replica, torch.device(device), emit, center_state, Path(str(job["checkpoints"]))
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deeprelax.config import RunConfig
 from deeprelax.exchange.center import Center
-from deeprelax.exchange.inprocess import run_together
+from deeprelax.exchange.inprocess import take_turns
 from deeprelax.exchange.meter import Meter
 from deeprelax.exchange.rounds import Rounds
 from deeprelax.execution.entry import make_training
@@ -34,15 +34,29 @@ def run_locally(task: Task, config: RunConfig, checkpoints: Path, emit: Emit) ->
         emit: takes events.
     """
     rounds = restored_rounds(checkpoints)
+    with _threads(config.threads), _stopping(rounds):
+        for _ in local_rounds(task, config, checkpoints, emit, rounds):
+            pass
+    return rounds.stop and rounds.step < (config.steps or 0)
+
+
+def local_rounds(task: Task, config: RunConfig, checkpoints: Path, emit: Emit, rounds: Rounds) -> Iterator[None]:
+    """Train all replicas in this process, a round a step of the iterator; who iterates may stop at any of them.
+
+    Args:
+        task: as in :func:`run_locally`, like ``config``, ``checkpoints`` and ``emit``.
+        config: torch's threads are left to the caller.
+        checkpoints: continued from.
+        emit: takes events.
+        rounds: what :func:`restored_rounds` returned for ``checkpoints``.
+    """
     meters = [Meter() for _ in range(config.make_coupling().replicas)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with _threads(config.threads), _stopping(rounds):
-        loops = [
-            make_training(task, config, index, device, _metered(emit, meter), lambda: _state(rounds), checkpoints).run()
-            for index, meter in enumerate(meters)
-        ]
-        run_together(loops, rounds, meters)
-    return rounds.stop and rounds.step < (config.steps or 0)
+    loops = [
+        make_training(task, config, index, device, _metered(emit, meter), lambda: _state(rounds), checkpoints).run()
+        for index, meter in enumerate(meters)
+    ]
+    yield from take_turns(loops, rounds, meters)
 
 
 def restored_rounds(checkpoints: Path) -> Rounds:

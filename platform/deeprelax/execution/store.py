@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from deeprelax.replica.checkpoint import Checkpoint, newest, read_json, write_by
 
 LOGS = {"evaluation": "metrics.jsonl", "telemetry": "telemetry.jsonl"}
 _OTHER_LOG = "events.jsonl"
+_SECRET = re.compile(r"(://)\S*@")  # user and password of a database's address
 _FIRST_FILES = ("config.json", "environment.json", "trainable.json")
 _AFTER_THE_LAST = ("replica", "ensemble")  # events that follow the last checkpoint; a resumed run has them again
 
@@ -125,7 +127,7 @@ def environment() -> dict[str, object]:
         "versions": {name: _version(name) for name in ("deeprelax", "torch", "ray", "optuna", "numpy")},
         "machine": platform.platform(),
         "cores": os.cpu_count(),
-        "command": sys.argv,
+        "command": [_SECRET.sub(r"\1…@", word) for word in sys.argv],
         "git_commit": _git_commit(),
     }
 
