@@ -12,7 +12,7 @@ import sysconfig
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import ray
 
@@ -70,26 +70,57 @@ def connected(placement: Placement) -> Iterator[Room]:
         AdmissionError: the replicas do not fit.
         ConfigError: there is no cluster at the address, or another one is in use.
     """
+    # Logical CPUs of an own cluster: what the workers reserve, and one for the user's own tasks.
+    cpus = math.ceil(placement.replicas * placement.cpus_per_replica) + 1
+    if placement.address is None and not ray.is_initialized():
+        _refuse_too_many(placement.replicas)
+    with connection(placement.address, cpus, runtime_env=placement.runtime_env, verbose=placement.verbose) as made:
+        room = Room(resources_of(placement), own=made and placement.address is None)
+        yield room if made else replace(room, runtime_env=dict(placement.runtime_env or {}))
+
+
+@contextmanager
+def connection(
+    address: str | None, cpus: int, *, runtime_env: Mapping[str, object] | None = None, verbose: bool = False
+) -> Iterator[bool]:
+    """Hold a connection to a cluster; yield whether it was made now, with ``runtime_env``, and not found.
+
+    Args:
+        address: of a running cluster; None uses the one this process is connected to, or else starts one of its own.
+        cpus: logical CPUs of an own cluster.
+        runtime_env: see :class:`Placement`.
+        verbose: let Ray talk.
+
+    Raises:
+        ConfigError: there is no cluster at the address, or another one is in use.
+    """
     if ray.is_initialized():
-        if placement.address is not None:
+        if address is not None:
             raise ConfigError(
-                f"Invalid address={placement.address!r}: this process is connected to a cluster already. Leave address"
+                f"Invalid address={address!r}: this process is connected to a cluster already. Leave address"
                 " out to use that one, or call ray.shutdown() first."
             )
-        yield Room(resources_of(placement), runtime_env=dict(placement.runtime_env or {}))
+        yield False
         return
     on_terminate = signal.getsignal(signal.SIGTERM)
-    if placement.address is None:
-        _start_own(placement)
+    environment = dict(runtime_env or {})
+    if address is None:
+        with _importable():
+            _init("local", cpus, environment, verbose=verbose)
     else:
-        _join(placement, placement.address)
+        _join(address, environment, verbose=verbose)
     try:
-        yield Room(resources_of(placement), own=placement.address is None)
+        yield True
     finally:
         ray.shutdown()
         # ray.init puts a handler of its own there
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """Return the resources of every living node of the connected cluster, by Ray's names."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def resources_of(placement: Placement) -> dict[str, float]:
@@ -98,7 +129,7 @@ def resources_of(placement: Placement) -> dict[str, float]:
     Raises:
         AdmissionError: the replicas do not fit; says what is missing and how to go on.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = alive_nodes()
     gpus = placement.gpus_per_replica
     if gpus is None:
         gpus = 1.0 if sum(node.get("GPU", 0.0) for node in nodes) >= placement.replicas else 0.0
@@ -125,23 +156,20 @@ def _no_room(replicas: int, room: int, asked: Mapping[str, float], nodes: list[d
     )
 
 
-def _start_own(placement: Placement) -> None:
+def _refuse_too_many(replicas: int) -> None:
     cores = len(os.sched_getaffinity(0))
     most = REPLICAS_PER_CORE * cores
-    if placement.replicas > most:
+    if replicas > most:
         raise AdmissionError(
-            f"Invalid replicas={placement.replicas}. This machine has {cores} cores and takes at most {most} replicas. "
+            f"Invalid replicas={replicas}. This machine has {cores} cores and takes at most {most} replicas. "
             "Use fewer, the address of a larger cluster, or train in this process (local=True, --local)."
         )
-    # Logical CPUs: what the workers reserve, and one for the user's own tasks.
-    with _importable():
-        _init(placement, "local", math.ceil(placement.replicas * placement.cpus_per_replica) + 1)
 
 
-def _join(placement: Placement, address: str) -> None:
+def _join(address: str, runtime_env: dict[str, object], *, verbose: bool) -> None:
     try:
         _reach(address)
-        _init(placement, address, None)
+        _init(address, None, runtime_env, verbose=verbose)
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             f"Invalid address={address!r}: {error}. Must be HOST:PORT of a running cluster, as `ray start --head`"
@@ -160,14 +188,14 @@ def _reach(address: str) -> None:
         pass
 
 
-def _init(placement: Placement, address: str, num_cpus: int | None) -> None:
+def _init(address: str, num_cpus: int | None, runtime_env: dict[str, object], *, verbose: bool) -> None:
     ray.init(
         address=address,
         num_cpus=num_cpus,
         include_dashboard=False if address == "local" else None,
-        log_to_driver=placement.verbose,
-        logging_level=logging.INFO if placement.verbose else logging.ERROR,
-        runtime_env=dict(placement.runtime_env or {}),
+        log_to_driver=verbose,
+        logging_level=logging.INFO if verbose else logging.ERROR,
+        runtime_env=runtime_env,
     )
 
 
