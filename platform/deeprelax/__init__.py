@@ -15,19 +15,36 @@ if TYPE_CHECKING:
     from deeprelax.execution.result import RunResult, load_result
     from deeprelax.registry import trainable
     from deeprelax.replica.task import Task, TensorData
+    from deeprelax.tuning.sweep.front import resume_sweep, sweep
+    from deeprelax.tuning.sweep.result import SweepResult
 
 _HOMES = {
     "Coupled": "coupled",
     "RunResult": "execution.result",
+    "SweepResult": "tuning.sweep.result",
     "Task": "replica.task",
     "TensorData": "replica.task",
     "fit": "api",
     "load_result": "execution.result",
     "resume": "api",
+    "resume_sweep": "tuning.sweep.front",
+    "sweep": "tuning.sweep.front",
     "trainable": "registry",
 }
 
-__all__ = ["Coupled", "RunResult", "Task", "TensorData", "fit", "load_result", "resume", "trainable"]
+__all__ = [
+    "Coupled",
+    "RunResult",
+    "SweepResult",
+    "Task",
+    "TensorData",
+    "fit",
+    "load_result",
+    "resume",
+    "resume_sweep",
+    "sweep",
+    "trainable",
+]
 __version__ = version("deeprelax")
 
 

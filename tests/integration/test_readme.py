@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
@@ -31,10 +33,13 @@ def test_the_first_own_trainable_is_at_most_20_lines() -> None:
     assert len(code) <= 20
 
 
-def test_every_command_names_options_that_exist() -> None:
+@pytest.mark.parametrize("command", ["fit", "sweep"])
+def test_every_command_names_options_that_exist(command: str) -> None:
     shown = subprocess.run(
-        [sys.executable, "-m", "deeprelax", "fit", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "deeprelax", command, "--help"], capture_output=True, text=True, check=True
     ).stdout
-    used = set(re.findall(r"(?<=\s)--[a-z-]+", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))))
-    assert used, "the README shows commands"
+    lines = [line for code in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in code.splitlines()]
+    own = "\n".join(line for line in lines if line.startswith(f"deeprelax {command} "))
+    used = set(re.findall(r"(?<=\s)--[a-z-]+", own))
+    assert used, f"the README shows {command}"
     assert all(option in shown for option in used)

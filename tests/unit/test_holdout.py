@@ -10,11 +10,24 @@ from tests.unit.toyruns import train
 from tests.unit.toytasks import ToyConfig, toy
 
 from deeprelax.config import RunConfig
-from deeprelax.coupling import Parle
+from deeprelax.coupling import Parle, Sgd
+from deeprelax.coupling.message import Message, Reply
 from deeprelax.errors import ConfigError
+from deeprelax.exchange.base import Exchange, drive
+from deeprelax.exchange.rounds import Rounds
 from deeprelax.execution.entry import make_job, replica_loop
 from deeprelax.reference import refer
 from deeprelax.replica.holdout import hold_out
+
+
+class Alone(Exchange):
+    """The exchange of a run with one replica."""
+
+    def __init__(self) -> None:
+        self._rounds = Rounds()
+
+    def exchange(self, message: Message) -> Reply:
+        return self._rounds.complete([message])
 
 
 def rows(inputs: torch.Tensor) -> set[tuple[float, ...]]:
@@ -64,7 +77,7 @@ def test_a_worker_holds_out_the_same_part(tmp_path: Path) -> None:
     config = RunConfig(trainable="toy", method="sgd", steps=3, holdout=0.25)
     resolved = config.resolved(config.judged(task))
     events: list[dict[str, object]] = []
-    loop = replica_loop(make_job(resolved, refer(toy), tmp_path), 0, "cpu", events.append, dict)
-    next(loop)
-    training = loop.gi_frame.f_locals["self"]
-    assert len(training.task.train_data) == 72
+    drive(replica_loop(make_job(resolved, refer(toy), tmp_path), 0, "cpu", events.append, dict), Alone())
+    rows = [event for event in events if event["event"] == "evaluation"]
+    here = train(tmp_path / "here", Sgd(), steps=3, seed=0, holdout=0.25)
+    assert rows[-1]["center/loss"] == here.metrics["center/loss"]

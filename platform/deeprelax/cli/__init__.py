@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deeprelax.cli import catalog, fit, flatness, spaces, verify
+from deeprelax.cli import catalog, fit, flatness, spaces, sweep, verify
 from deeprelax.cli.root import main
 
-__all__ = ["catalog", "fit", "flatness", "main", "spaces", "verify"]
+__all__ = ["catalog", "fit", "flatness", "main", "spaces", "sweep", "verify"]

@@ -43,7 +43,7 @@ def flatness(run_dir: str, as_json: bool, **fields: float) -> None:
 
     config = FlatnessConfig(**fields)  # type: ignore[arg-type] # click has made the whole numbers int
     result = load_result(run_dir)
-    task = find(result.config.trainable).build(result.config.trainable_config)
+    task = result.config.judged(find(result.config.trainable).build(result.config.trainable_config))
     torch.set_num_threads(result.config.threads or torch.get_num_threads())  # as in the run: the same bits
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     numbers = measure(result.load_into(task.model()).to(device), task, config).metrics()

@@ -30,6 +30,7 @@ def main() -> None:
     First steps:
       deeprelax fit digits --local                     Parle with 3 replicas in this process
       deeprelax fit digits --coupling sgd              the baseline, on Ray
+      deeprelax sweep digits --space parle             find the coupling
       deeprelax couplings list                         what can be trained with
       deeprelax trainables list                        what can be trained
     """

@@ -1,0 +1,79 @@
+"""From a suggestion to runs that can be trained: what is unstable or impossible is refused before a step is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from deeprelax.config import RunConfig
+from deeprelax.errors import ConfigError
+from deeprelax.registry import Trainable
+from deeprelax.replica.task import Task
+from deeprelax.tuning.space import PointSuggester, RandomSuggester, SearchSpace, Suggester
+from deeprelax.tuning.sweep.config import SweepConfig
+
+DRAWS = 100
+"""Random points of a space that are tried before it is called infeasible."""
+
+
+class Feasible:
+    """Resolves suggestions against the task they would train.
+
+    Args:
+        config: of the sweep.
+        trainable: what it names.
+    """
+
+    def __init__(self, config: SweepConfig, trainable: Trainable) -> None:
+        self._config = config
+        self._trainable = trainable
+        self._tasks: dict[str, Task] = {}
+
+    def requested(self, suggested: Mapping[str, object]) -> RunConfig:
+        """Return the run that a suggestion means, with the trainable's config complete.
+
+        Raises:
+            ConfigError: a field is unknown or out of range.
+        """
+        asked = self._config.requested(suggested, holdout=self._config.holdout)
+        return asked.with_fields(trainable_config=self._trainable.configure(asked.trainable_config))
+
+    def runs(self, requested: RunConfig) -> list[RunConfig]:
+        """Return the resolved runs of a trial, one a seed.
+
+        Raises:
+            ConfigError: the run is impossible on this task.
+            UnstableError: a spring is too stiff.
+        """
+        task = self.task(requested)
+        # Evaluated as often as the run says; saved only at the end, since a trial that stops is not resumed.
+        first = requested.with_fields(checkpoint_every=0.0, keep_checkpoints=1).resolved(task)
+        return [first.with_fields(seed=requested.seed + index) for index in range(self._config.seeds)]
+
+    def task(self, requested: RunConfig) -> Task:
+        """Return the task of a run, already with its held-out part; the last one is kept."""
+        key = json.dumps([requested.trainable_config, requested.holdout], sort_keys=True)
+        if key not in self._tasks:
+            self._tasks = {key: requested.judged(self._trainable.build(requested.trainable_config))}
+        return self._tasks[key]
+
+
+def check_feasible(space: SearchSpace, feasible: Feasible) -> None:
+    """Refuse a space of which nothing can be trained, before anything is started.
+
+    Raises:
+        ConfigError: neither its published points nor random ones can be; says why the last one cannot.
+    """
+    points: list[Suggester] = [PointSuggester(point) for point in space.published()]
+    why = ""
+    for suggester in [*points, *(RandomSuggester(seed) for seed in range(DRAWS))]:
+        try:
+            feasible.runs(feasible.requested(space.suggest(suggester)))
+        except ConfigError as error:
+            why = str(error)
+        else:
+            return
+    raise ConfigError(
+        f"Invalid search: of {DRAWS} random points of space {space.name!r} none can be trained with what is fixed. "
+        f"Widen the space, or fix less. The last one: {why}"
+    )

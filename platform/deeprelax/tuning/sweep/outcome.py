@@ -1,0 +1,30 @@
+"""How trials end, and who hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+from deeprelax.config import RunConfig
+
+Outcome = Literal["complete", "pruned", "failed", "infeasible", "preempted"]
+Result = Mapping[str, object]
+"""What a trial reported: its values by the names of the objectives, and the keys below."""
+
+FINISHED = "finished"
+FAILED = "failed"
+DIVERGED = "diverged"
+GRADIENTS = "gradients"
+ERRORS = "standard_errors"
+
+
+class Audience(Protocol):
+    """Hears what happens to trials."""
+
+    def begun(self, number: int) -> None:
+        """Hear that a trial has begun."""
+        ...
+
+    def ended(self, number: int, outcome: Outcome, why: str, result: Result, requested: RunConfig | None) -> None:
+        """Hear how a trial has ended; ``requested`` is None for one that could not be trained."""
+        ...

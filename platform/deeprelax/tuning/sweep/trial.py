@@ -1,0 +1,105 @@
+"""What Ray Tune runs for every trial: a warm process that takes one configuration after the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypedDict, cast
+
+import torch
+from ray.tune import Trainable
+
+from deeprelax.config import RunConfig
+from deeprelax.errors import DeepRelaxError, DivergedError
+from deeprelax.reference import Reference
+from deeprelax.registry import resolve
+from deeprelax.replica.task import Task
+from deeprelax.tuning.sweep.outcome import DIVERGED, ERRORS, FAILED, FINISHED, GRADIENTS
+from deeprelax.tuning.sweep.replication import Replication
+
+DONE = "done"
+"""Tune's name: the trial ends with this result."""
+
+
+class Given(TypedDict):
+    """What all trials of a sweep share.
+
+    Args:
+        reference: where the trainable's code is, the fields of a :class:`~deeprelax.reference.Reference`.
+        folder: of the trials' folders.
+    """
+
+    reference: dict[str, str | None]
+    folder: str
+
+
+class TrialConfig(TypedDict):
+    """What makes a trial. Short, because Tune copies it often.
+
+    Args:
+        number: of the trial in its study.
+        runs: resolved configs of its runs, as JSON.
+    """
+
+    number: int
+    runs: str
+
+
+class SweepTrial(Trainable):
+    """A trial; Tune calls ``setup`` once a process, ``reset_config`` for every further trial in it, ``step`` to train.
+
+    All replicas of all seeds are in this process. What the trial's own code raises is a fact about the trial and part
+    of its result: the process lives on for the next one.
+    """
+
+    def setup(self, config: TrialConfig, given: Given) -> None:  # type: ignore[override]  # from with_parameters
+        """Begin the first trial. Nothing is loaded here: what fails here, Tune takes for the death of the process."""
+        self._replication: Replication | None = None
+        self._reference = Reference(**cast("dict[str, str]", given["reference"]))
+        self._folder = Path(given["folder"])
+        self._tasks: dict[str, Task] = {}
+        self._begin(config)
+
+    def reset_config(self, new_config: TrialConfig) -> bool:  # type: ignore[override]  # Tune says dict[Any, Any]
+        """Begin another trial."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, object]:
+        """Train to the next evaluation of the center and return it."""
+        try:
+            if self._replication is None:
+                self._replication = self._replicate()
+            judgement = self._replication.advance()
+        except Exception as error:  # noqa: BLE001 - whatever the trainable's code raises
+            self._replication = None
+            return {FAILED: _words(error), DIVERGED: isinstance(error, DivergedError), DONE: True}
+        return {
+            **judgement.values,
+            ERRORS: json.dumps(dict(judgement.errors)),
+            GRADIENTS: judgement.gradients,
+            FINISHED: judgement.finished,
+            DONE: judgement.finished,
+        }
+
+    def _begin(self, config: TrialConfig) -> None:
+        self._config = config
+        self._replication = None
+
+    def _replicate(self) -> Replication:
+        runs: list[Mapping[str, object]] = json.loads(self._config["runs"])
+        configs = [RunConfig(**run) for run in runs]
+        torch.set_num_threads(configs[0].threads or 1)
+        return Replication(self._task(configs[0]), configs, self._folder / f"{self._config['number']:05d}")
+
+    def _task(self, config: RunConfig) -> Task:
+        """Return the trial's task; the last one is kept, since most sweeps have only one."""
+        key = json.dumps([config.trainable_config, config.holdout], sort_keys=True)
+        if key not in self._tasks:
+            self._tasks = {key: config.judged(resolve(self._reference).build(config.trainable_config))}
+        return self._tasks[key]
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, DeepRelaxError) else f"{type(error).__name__}: {error}"
