@@ -20,6 +20,7 @@ from benchmarks.loop import loop_rows
 from benchmarks.measure import COLUMNS, How, Row
 from benchmarks.startup import startup_rows
 from benchmarks.step import BAR_SIZE, SIZES, coupling_rows, parle_rows
+from benchmarks.sweep import sweep_rows
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[How], list[Row]]] = {
     "step": lambda how: [row for size in SIZES for row in parle_rows(size, how)],
     "couplings": lambda how: coupling_rows(BAR_SIZE, how),
     "loop": loop_rows,
+    "sweep": sweep_rows,
 }
 
 console = Console(width=110)
