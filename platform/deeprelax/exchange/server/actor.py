@@ -1,7 +1,8 @@
 """The servers as Ray actors: one head that knows the members and closes the rounds, and shards for large centers.
 
-With shards every server holds a slice of every vector. A replica deposits its slices at the shards and then speaks to
-the head, which tells the shards whom to average; so all slices agree on who took part.
+With shards every server holds a slice of every vector. A replica deposits its slices at the shards, then speaks to the
+head, which tells the shards whom to average, and collects its slices of the reply from the shards; so all slices agree
+on who took part.
 
 Whoever reads an actor's handle imports the actor's module. Ray Train's controller reads one and starts the workers only
 then, so this module does without torch until a server starts.
@@ -47,10 +48,10 @@ class Failure(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """A reply on its way, and the slices of its vectors of each server or the references of them."""
+    """A reply on its way, and the head's slices of its vectors or the reference of them."""
 
     reply: Reply
-    parts: list[Packed | ObjectRef[Packed]]
+    packed: Packed | ObjectRef[Packed]
 
 
 class Position(NamedTuple):
@@ -93,31 +94,45 @@ class Shard:
 
         self._store = Store(restored)
         self._deposits: dict[Member, Message] = {}
+        self._replies: dict[Member, asyncio.Future[Packed]] = {}
 
     @ray.method
-    def deposit(self, member: Member, header: Message, packed: Packed) -> None:
-        """Keep a member's slices until the head closes the round."""
+    async def deposit(self, member: Member, header: Message, packed: Packed) -> None:
+        """Keep a member's slices until the head has decided what becomes of them."""
         self._deposits[member] = self._store.opened(header, packed)
+        self._replies[member] = asyncio.get_running_loop().create_future()
 
     @ray.method
-    def close(self, members: Sequence[Member], restarted: bool) -> Packed:
-        """Average the members' deposits and return the reply's slices."""
+    async def collect(self, member: Member) -> Packed:
+        """Return the slices of the reply to a member that has deposited its own, once the head has decided."""
+        packed = await self._replies[member]
+        del self._replies[member]
+        return packed
+
+    @ray.method
+    async def close(self, members: Sequence[Member], restarted: bool) -> None:
+        """Average the members' deposits and answer them."""
         if restarted:
             self._store.rounds.center = None
-        reply = self._store.rounds.complete([self._deposits[member] for member in members])
-        self._deposits.clear()
-        return self._store.sealed(reply)
+        self._answer(members, [self._deposits[member] for member in members])
+        # A newcomer may have deposited already; what a lost replica left goes when its replacement takes part.
+        present = {member.replica for member in members}
+        self._deposits = {member: kept for member, kept in self._deposits.items() if member.replica not in present}
 
     @ray.method
-    def current(self, member: Member) -> Packed:
-        """Return the slices of the center for a newcomer that has deposited its own."""
-        newcomer = replace(self._deposits.pop(member), kind="join")
-        return self._store.sealed(self._store.rounds.complete([newcomer]))
+    async def current(self, member: Member) -> None:
+        """Answer a newcomer that has deposited its slices with the center."""
+        self._answer([member], [replace(self._deposits.pop(member), kind="join")])
 
     @ray.method
-    def state(self) -> Named:
+    async def state(self) -> Named:
         """Return the slices of center and velocity by name."""
         return self._store.named()
+
+    def _answer(self, members: Sequence[Member], deposits: Sequence[Message]) -> None:
+        packed = self._store.sealed(self._store.rounds.complete(deposits)).copy()
+        for member in members:
+            self._replies[member].set_result(packed)
 
 
 class Head:
@@ -229,11 +244,12 @@ class Head:
         packed = self._store.sealed(answer.reply)
         shared = packed.nbytes >= SHARED_BYTES
         own = ray.put(packed) if shared else packed.copy()
-        if answer.averaged:
-            others = [shard.close.remote(answer.to, answer.restarted) for shard in self._shards]
-        else:
-            others = [shard.current.remote(answer.to[0]) for shard in self._shards]
-        return Sealed(replace(answer.reply, vectors=()), [own, *others])
+        for shard in self._shards:
+            if answer.averaged:
+                shard.close.remote(answer.to, answer.restarted)
+            else:
+                shard.current.remote(answer.to[0])
+        return Sealed(replace(answer.reply, vectors=()), own)
 
     def _fail(self, failure: Failure) -> None:
         self._failure = self._failure or failure

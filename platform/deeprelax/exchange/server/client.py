@@ -13,7 +13,7 @@ from deeprelax.errors import DeepRelaxError, ExchangeError
 from deeprelax.exchange.base import Exchange
 from deeprelax.exchange.meter import Meter
 from deeprelax.exchange.rounds import Rounds
-from deeprelax.exchange.server.actor import Failure, Sealed
+from deeprelax.exchange.server.actor import Failure
 from deeprelax.exchange.server.coordinator import ROUND_TIMEOUT_S, Member, Row
 from deeprelax.exchange.server.servers import CenterState, Handles, call, fetch, read_center
 from deeprelax.exchange.server.wire import join, pack, split, unpack
@@ -126,12 +126,10 @@ class ServerExchange(Exchange):
         if isinstance(answer, ExchangeError):
             raise answer
         self.meter.bytes_sent += sum(part.nbytes for part in parts)
-        return self._opened(answer)
-
-    def _opened(self, sealed: Sealed) -> Reply:
-        parts = fetch(sealed.parts)
-        self.meter.bytes_received += sum(part.nbytes for part in parts)
-        return replace(sealed.reply, vectors=tuple(join([unpack(part) for part in parts])))
+        collected = [shard.collect.remote(self._member) for shard in shards]
+        slices = [fetch(answer.packed), *(call(part) for part in collected)]
+        self.meter.bytes_received += sum(part.nbytes for part in slices)
+        return replace(answer.reply, vectors=tuple(join([unpack(part) for part in slices])))
 
     def _beat(self) -> None:
         while not self._ended.wait(self._beat_s):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -122,14 +122,14 @@ def sliced(tensors: Mapping[str, Tensor], servers: int) -> list[Named]:
 
 def read_center(position: Position) -> CenterState:
     """Return the center of which a server told its parts."""
-    parts = [unpack_named(part) for part in fetch(position.parts)]
+    parts = [unpack_named(fetch(part)) for part in position.parts]
     tensors = {name: join([[part[name]] for part in parts])[0] for name in parts[0]}
     return CenterState(tensors=tensors, step=position.step, exchanges=position.exchanges)
 
 
-def fetch(parts: Sequence[T | ObjectRef[T]]) -> list[T]:
-    """Return what the servers' parts of an answer are, following references."""
-    return [call(part) if isinstance(part, ObjectRef) else part for part in parts]
+def fetch(part: T | ObjectRef[T]) -> T:
+    """Return a part of an answer, following a reference."""
+    return call(part) if isinstance(part, ObjectRef) else part
 
 
 def call(reference: ObjectRef[T], timeout_s: float = CALL_TIMEOUT_S) -> T:

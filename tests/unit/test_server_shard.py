@@ -1,0 +1,82 @@
+"""A shard of the center without Ray: who is averaged, who is answered, and what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import torch
+
+from deeprelax.coupling.message import CenterStep, Kind, Message
+from deeprelax.exchange.server.actor import Shard
+from deeprelax.exchange.server.coordinator import Member
+from deeprelax.exchange.server.wire import Packed, pack, unpack
+
+A, B, B_AGAIN = Member(0, "first"), Member(1, "first"), Member(1, "second")
+
+
+class Direct(Protocol):
+    """A shard whose methods are called in this process; Ray's decorator types them as remote."""
+
+    async def deposit(self, member: Member, header: Message, packed: Packed) -> None: ...
+    async def collect(self, member: Member) -> Packed: ...
+    async def close(self, members: Sequence[Member], restarted: bool) -> None: ...
+    async def current(self, member: Member) -> None: ...
+
+
+async def deposit(shard: Direct, member: Member, value: float, kind: Kind = "center") -> None:
+    header = Message(kind=kind, vectors=(), step=0, exchanges=0, center_steps=(CenterStep(),))
+    await shard.deposit(member, header, pack([torch.full((2,), value)]))
+
+
+async def collected(shard: Direct, member: Member) -> list[float]:
+    (vector,) = unpack(await asyncio.wait_for(shard.collect(member), 1))
+    values: list[float] = vector.tolist()
+    return values
+
+
+async def begun() -> Direct:
+    shard = cast("Direct", Shard({}))
+    for member in (A, B):
+        await deposit(shard, member, 0.0, "join")
+    await shard.close([A, B], False)
+    for member in (A, B):
+        await collected(shard, member)
+    return shard
+
+
+def test_who_took_part_collects_the_mean_before_or_after_the_head_has_closed_the_round() -> None:
+    async def scenario() -> None:
+        shard = await begun()
+        await deposit(shard, A, 1.0)
+        await deposit(shard, B, 3.0)
+        early = asyncio.create_task(collected(shard, A))
+        await asyncio.sleep(0)
+        await shard.close([A, B], False)
+        assert await early == await collected(shard, B) == [2.0, 2.0]
+
+    asyncio.run(scenario())
+
+
+def test_a_newcomers_deposit_outlives_the_round_that_it_missed() -> None:
+    async def scenario() -> None:
+        shard = await begun()
+        await deposit(shard, A, 5.0)
+        await deposit(shard, B_AGAIN, 9.0, "join")
+        await shard.close([A], False)
+        await shard.current(B_AGAIN)
+        assert await collected(shard, B_AGAIN) == [5.0, 5.0]
+
+    asyncio.run(scenario())
+
+
+def test_what_a_lost_replica_left_is_no_part_of_any_mean() -> None:
+    async def scenario() -> None:
+        shard = await begun()
+        await deposit(shard, B, 100.0)
+        await deposit(shard, A, 1.0)
+        await shard.close([A], False)
+        assert await collected(shard, A) == [1.0, 1.0]
+
+    asyncio.run(scenario())
