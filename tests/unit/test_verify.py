@@ -14,9 +14,10 @@ from rich.console import Console
 
 from deeprelax.cli import main
 from deeprelax.pde.checks import CHECKS, Check, Verdict
+from deeprelax.pictures import prepare
 from deeprelax.verify import ROWS, progress, report, title, verify
 from deeprelax.verify.display import TableProgress
-from deeprelax.verify.pictures.files import PICTURES, draw_pictures, prepare
+from deeprelax.verify.pictures.files import PICTURES, draw_pictures
 
 
 def run(*words: str) -> Result:

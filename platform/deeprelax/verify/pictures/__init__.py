@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from deeprelax.verify.pictures.files import draw_pictures, prepare
+from deeprelax.pictures import prepare
+from deeprelax.verify.pictures.files import draw_pictures
 
 __all__ = ["draw_pictures", "prepare"]

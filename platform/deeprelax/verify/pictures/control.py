@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deeprelax.pde.checks.dynamics import START, control_problem
 from deeprelax.pde.curves import controlled_against_plain
-from deeprelax.verify.pictures.colors import BLACK, BLUE, LOSS, ORANGE
+from deeprelax.pictures.colors import BLACK, BLUE, LOSS, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deeprelax.pde import F2, contraction_rate
 from deeprelax.pde.checks.dynamics import CONTRACTING_GAMMA, forgetting
-from deeprelax.verify.pictures.colors import BLACK, BLUE, ORANGE
+from deeprelax.pictures.colors import BLACK, BLUE, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deeprelax.pde import F1, Grid
 from deeprelax.pde.curves import merging
-from deeprelax.verify.pictures.colors import BLUE, LOSS, ORANGE
+from deeprelax.pictures.colors import BLUE, LOSS, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from math import ceil, exp, log
 from typing import TYPE_CHECKING
 
 from deeprelax.pde.checks import Convergence, Verdict
-from deeprelax.verify.pictures.colors import BLACK, BLUE
+from deeprelax.pictures.colors import BLACK, BLUE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deeprelax.pde import F1, Grid
 from deeprelax.pde.curves import relaxations
-from deeprelax.verify.pictures.colors import LOSS, NEARER
+from deeprelax.pictures.colors import LOSS, NEARER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
