@@ -12,6 +12,7 @@ from deeprelax.config import RunConfig
 from deeprelax.coupling.base import Coupling
 from deeprelax.errors import AdmissionError, ConfigError, DeepRelaxError
 from deeprelax.execution.entry import make_job
+from deeprelax.execution.learned import save_learned
 from deeprelax.execution.local import run_locally
 from deeprelax.execution.progress import progress
 from deeprelax.execution.recorder import Recorder
@@ -132,6 +133,8 @@ def _train(run: _Run) -> RunResult:
     last = newest(run.store.checkpoints)
     if last is not None:
         shutil.copyfile(last.path / "center.safetensors", result.center_path)
+    if run.config.population is not None:
+        save_learned(run.store, run.config)
     write_json(run.store.path / "result.json", result.summary())
     return result
 

@@ -13,9 +13,9 @@ from deeprelax.coupling.base import Coupling
 from deeprelax.coupling.methods import make_coupling
 from deeprelax.errors import ConfigError
 from deeprelax.flatness.measure import measure, refuse_unmeasurable
-from deeprelax.replica.batches import Batches
 from deeprelax.replica.holdout import hold_out
 from deeprelax.replica.loop import Plan
+from deeprelax.replica.population import PopulationConfig
 from deeprelax.replica.start import batches_of
 from deeprelax.replica.task import Task
 from deeprelax.schedules import Position
@@ -39,6 +39,8 @@ class RunConfig(BaseModel):
         trainable_config: fields of the trainable's own config.
         method: the coupling's name, such as ``parle``.
         coupling: its fields; schedules as text.
+        population: replicas hold different settings of some schedules, and the better ones' spread along the run; see
+            :mod:`deeprelax.replica.population`. None: all replicas keep the coupling's.
         epochs: data passes of each replica, > 0.
         steps: mini-batch steps of each replica; overrides ``epochs``.
         batch_size: samples of a step; None takes the task's.
@@ -71,6 +73,7 @@ class RunConfig(BaseModel):
     trainable_config: dict[str, object] = Field(default_factory=dict)
     method: str = "parle"
     coupling: dict[str, object] = Field(default_factory=dict)
+    population: PopulationConfig | None = None
     epochs: float = Field(default=10.0, gt=0)
     steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
@@ -125,7 +128,8 @@ class RunConfig(BaseModel):
             force: train with springs past their stability bound too.
 
         Raises:
-            ConfigError: the batch size exceeds the data, or flatness is asked of a model that is not smooth enough.
+            ConfigError: the batch size exceeds the data, flatness is asked of a model that is not smooth enough, or the
+                replicas cannot form the population.
             UnstableError: a spring is too stiff somewhere along the run.
         """
         coupling = self.make_coupling()
@@ -140,8 +144,12 @@ class RunConfig(BaseModel):
             refuse_unmeasurable(task)
         batches = batches_of(task, coupling, batch_size, self.seed, 0)
         steps = self.steps or max(1, round(self.epochs * batches.steps_per_pass))
+        if self.population is not None:
+            self.population.refuse_impossible(coupling, steps)
+        start = Position(steps_per_pass=batches.steps_per_pass, total_steps=steps)
         if not force:
-            coupling.check_stable(_positions(coupling, batches, steps))
+            period = max(1.0, coupling.period.values[0])
+            coupling.check_stable(start.ahead(period, _STABILITY_POINTS))
         return self.with_fields(
             coupling=coupling.model_dump(),
             batch_size=batch_size,
@@ -167,6 +175,7 @@ class RunConfig(BaseModel):
             report=self.report,
             measure_flatness=None if self.flatness == "never" else _flatness,
             flatness="every" if self.flatness == "every" else "end",
+            population=self.population,
         )
 
     def job(self) -> dict[str, object]:
@@ -183,17 +192,3 @@ def _threads(task: Task, replicas: int) -> int:
     with torch.random.fork_rng(devices=[]):
         size = sum(parameter.numel() for parameter in task.model().parameters())
     return 1 if size < _SMALL_MODEL else max(1, (os.cpu_count() or 1) // replicas)
-
-
-def _positions(coupling: Coupling, batches: Batches, steps: int) -> list[Position]:
-    """Return points spread over the run, the first and the last step among them."""
-    period = max(1.0, coupling.period.values[0])
-    return [
-        Position(
-            step=step,
-            exchanges=int(step / period),
-            steps_per_pass=batches.steps_per_pass,
-            total_steps=steps,
-        )
-        for step in sorted({round(i * steps / _STABILITY_POINTS) for i in range(_STABILITY_POINTS + 1)})
-    ]

@@ -20,6 +20,7 @@ from deeprelax.coupling import METHODS, Coupling
 from deeprelax.exchange.server.coordinator import Rules
 from deeprelax.exchange.server.servers import CenterServers
 from deeprelax.execution.entry import ENTRY, make_job
+from deeprelax.execution.store import RunStore
 from deeprelax.execution.worker import Assignment, run_replica
 from deeprelax.registry import find
 from deeprelax.replica.checkpoint import read_tensors
@@ -46,8 +47,10 @@ def workers(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
         ray.kill(worker)
 
 
-def train_through_server(coupling: Coupling, folder: Path, workers: list[Any]) -> tuple[Path, dict[str, object]]:
-    """Return the folder of the last checkpoint and the last evaluation."""
+def train_through_server(
+    coupling: Coupling, folder: Path, workers: list[Any], **fields: Any
+) -> tuple[Path, list[dict[str, object]]]:
+    """Return the folder of the last checkpoint and all rows."""
     chosen = find("digits")
     config = RunConfig(
         trainable="digits",
@@ -55,6 +58,7 @@ def train_through_server(coupling: Coupling, folder: Path, workers: list[Any]) -
         method=coupling.method(),
         coupling=coupling.model_dump(),
         steps=STEPS,
+        **fields,
     )
     job = make_job(config.resolved(chosen.build(config.trainable_config)), chosen.reference(), folder)
     servers = CenterServers.start(Rules(replicas=coupling.replicas, elastic=coupling.survives_loss, lease_s=60.0))
@@ -71,7 +75,7 @@ def train_through_server(coupling: Coupling, folder: Path, workers: list[Any]) -
         rows = servers.drain().rows
     finally:
         servers.close()
-    return max(folder.iterdir()), [row for row in rows if row["event"] == "evaluation"][-1]
+    return max(folder.iterdir()), rows
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -87,9 +91,43 @@ def test_same_numbers_through_the_server_as_in_one_process(name: str, tmp_path: 
         show_progress=False,
         steps=STEPS,
     )
-    saved, evaluation = train_through_server(coupling, tmp_path / "checkpoints", workers)
+    saved, rows = train_through_server(coupling, tmp_path / "checkpoints", workers)
+    evaluation = [row for row in rows if row["event"] == "evaluation"][-1]
 
     assert {metric: evaluation[metric] for metric in here.metrics} == here.metrics
     weights, expected = read_tensors(saved / "center.safetensors"), here.state_dict()
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+def test_a_population_decides_the_same_through_the_server_as_in_one_process(tmp_path: Path, workers: list[Any]) -> None:
+    coupling = METHODS["parle"](replicas=2, period=5)
+    population = {"knobs": ("lr", "gamma", "rho"), "every": 2}
+
+    here = deeprelax.fit(
+        "digits",
+        coupling=coupling,
+        config=TRAINABLE,
+        local=True,
+        run_dir=tmp_path / "local",
+        show_progress=False,
+        steps=STEPS,
+        population=population,
+    )
+    saved, rows = train_through_server(coupling, tmp_path / "checkpoints", workers, population=population)
+
+    assert settings_in(rows) == settings_in(RunStore(here.run_dir).rows("adapted"))
+    assert len(settings_in(rows)) == 2 * 6
+    assert len({str(row["times"]) for row in settings_in(rows)}) > 3
+    weights, expected = read_tensors(saved / "center.safetensors"), here.state_dict()
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+def settings_in(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Return what was decided, in a fixed order, without what the process measured."""
+    kept = [
+        {name: value for name, value in row.items() if not name.startswith("exchange/")}
+        for row in rows
+        if row["event"] == "adapted"
+    ]
+    return sorted(kept, key=lambda row: (str(row["step"]), str(row["replica"])))

@@ -222,3 +222,24 @@ def test_steps_and_exchanges_need_no_length_of_the_run() -> None:
 @pytest.mark.parametrize("value", [25, 25.0, "25", Schedule(start=25.0)])
 def test_number_text_and_schedule_mean_the_same(value: Schedule | float | str) -> None:
     assert as_schedule(value) == Schedule(start=25.0)
+
+
+@pytest.mark.parametrize("text", ["0.1", "inf", "lin(0,2)", "exp(100,1)", "cos(0.1,0)", "piecewise(0:1,0.5:3)"])
+@pytest.mark.parametrize("step", [0, 33, 50, 100])
+def test_a_scaled_schedule_has_the_values_times_the_factor(text: str, step: int) -> None:
+    here = Position(step=step, total_steps=RUN)
+    assert parse(text).scaled(1.7).at(here) == pytest.approx(1.7 * parse(text).at(here), rel=1e-14)
+    assert parse(text).scaled(1.0) == parse(text)
+
+
+def test_a_measured_schedule_cannot_be_scaled() -> None:
+    with pytest.raises(ConfigError, match="Invalid shape='auto'"):
+        parse("auto(10,base=2)").scaled(2.0)
+
+
+def test_points_ahead_are_spread_from_here_to_the_end() -> None:
+    here = Position(step=40, exchanges=8, steps_per_pass=10, total_steps=RUN)
+    ahead = here.ahead(5.0, 6)
+    assert [(one.step, one.exchanges) for one in ahead] == [(40 + 10 * i, 8 + 2 * i) for i in range(7)]
+    assert {(one.steps_per_pass, one.total_steps) for one in ahead} == {(10, RUN)}
+    assert Position(step=RUN, total_steps=RUN).ahead(5.0, 6) == [Position(step=RUN, total_steps=RUN)]

@@ -15,6 +15,7 @@ from deeprelax.errors import ConfigError
 
 if TYPE_CHECKING:
     from deeprelax.execution.result import RunResult
+    from deeprelax.replica.population import PopulationConfig
 
 _STOPPED = 130
 
@@ -38,6 +39,12 @@ _STOPPED = 130
     multiple=True,
     metavar="FIELD=VALUE",
     help="A field of the trainable: --config model=cnn. See 'deeprelax trainables show NAME'.",
+)
+@click.option(
+    "--adapt",
+    metavar="KNOB,…",
+    help="Adapt lr, gamma, rho across the replicas: --adapt lr,gamma. With every=4 (exchanges between two decisions), "
+    "spread=2, exploited=0.25 or perturbation=1.2 in the list, as you like.",
 )
 @click.option("--epochs", type=float, default=10.0, help="Data passes of each replica.")
 @click.option("--steps", type=int, help="Mini-batch steps of each replica, instead of --epochs.")
@@ -87,6 +94,7 @@ def fit(
     configs: tuple[str, ...],
     resume_dir: str | None,
     local: bool,
+    adapt: str | None,
     run_dir: str | None,
     force: bool,
     verbose: bool,
@@ -120,12 +128,22 @@ def fit(
             coupling=make_coupling(coupling, chosen),
             config=assigned(configs, "--config"),
             local=local,
+            population=None if adapt is None else _population(adapt),
             run_dir=run_dir,
             force=force,
             verbose=verbose,
             **fields,  # type: ignore[arg-type]  # the options left are fields of RunConfig, which checks them
         )
     _finish(result, as_json=as_json)
+
+
+def _population(text: str) -> PopulationConfig:
+    """Return the population of a list: its words are knobs, FIELD=VALUE are other fields."""
+    from deeprelax.replica.population import PopulationConfig
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    fields = assigned(tuple(word for word in words if "=" in word), "--adapt")
+    return PopulationConfig(**fields, knobs=tuple(word for word in words if "=" not in word))
 
 
 def _refuse_choices(context: click.Context) -> None:
@@ -149,6 +167,8 @@ def _finish(result: RunResult, *, as_json: bool) -> None:
         click.echo(f"{'exchanged':<22} {result.cost['bytes_exchanged'] / 1e6:.3f} MB")
         click.echo(f"{'seconds':<22} {result.cost['seconds']:.1f}")
         click.echo(f"{'files':<22} {result.run_dir}")
+        if result.config.population is not None:
+            click.echo(f"{'learned schedule':<22} {shlex.join(['deeprelax', 'schedule', str(result.run_dir)])}")
     if result.stopped:
         again = shlex.join(["deeprelax", "fit", "--resume", str(result.run_dir)])
         click.echo(f"Stopped and saved. Continue with: {again}", err=True)

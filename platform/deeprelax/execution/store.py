@@ -4,8 +4,9 @@
 
     config.json          the resolved config          environment.json    versions, machine, git commit
     metrics.jsonl        one line an evaluation       telemetry.jsonl     one line a replica and exchange
-    events.jsonl         members that came and went   result.json         the summary
+    events.jsonl         members and their settings   result.json         the summary
     center.safetensors   the center, a state_dict     checkpoints/        see deeprelax.replica.checkpoint
+    schedule.json        what a population learned, see deeprelax.execution.learned
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ from deeprelax.coupling.message import Message
 from deeprelax.coupling.methods import make_coupling
 from deeprelax.errors import CheckpointError, DivergedError
 from deeprelax.replica import checkpoint
+from deeprelax.replica.adaptation import Adaptation
 from deeprelax.replica.evaluation import evaluate, has_batchnorm, outputs_of, own_buffers, recalibrate
+from deeprelax.replica.population import PopulationConfig
 from deeprelax.replica.random_stream import RandomStream
 from deeprelax.replica.replica import Replica, Steps
 from deeprelax.replica.seeds import derived_seed
@@ -45,6 +47,7 @@ class Plan:
         report: besides the center, judge at the end each of the ``replicas`` and their ``ensemble``.
         measure_flatness: returns ``flat/…`` of a model that holds the center; None does not measure.
         flatness: do so with the evaluation at the ``end``, or with ``every`` one.
+        population: how the replicas' settings differ and spread; None: all keep the coupling's.
     """
 
     total_steps: int
@@ -58,6 +61,7 @@ class Plan:
     report: tuple[str, ...] = ()
     measure_flatness: Measure | None = None
     flatness: Literal["end", "every"] = "end"
+    population: PopulationConfig | None = None
 
 
 class Training:
@@ -69,7 +73,7 @@ class Training:
         plan: how long and how.
         index: a in 0..n-1; replica 0 judges and saves the center.
         device: where the model lives.
-        emit: takes events: ``telemetry``, ``evaluation``, ``checkpoint``, ``replica``.
+        emit: takes events: ``telemetry``, ``evaluation``, ``checkpoint``, ``replica``, ``adapted``.
         checkpoints: folder of the run's checkpoints.
         center_state: returns the center where it lives, for a checkpoint.
         resume: the checkpoint to continue from.
@@ -108,6 +112,9 @@ class Training:
         )
         if coupling.batchnorm == "average":
             self.replica.extras = tuple(b.view(-1) for b in self.model.buffers() if b.is_floating_point())
+        if plan.population is not None:
+            start = self.replica.position
+            self.replica.adapt(Adaptation(plan.population, coupling, index=index, seed=plan.seed, start=start))
         self._augmenting = torch.Generator().manual_seed(derived_seed(plan.seed, "augment", index))
         self._dropout = RandomStream(derived_seed(plan.seed, "dropout", index), self.device)
         self._pass = -1
@@ -120,6 +127,7 @@ class Training:
         if self.resume is not None:
             self._restore(self.resume)
         joined = yield from self.replica.join()
+        self._report_adaptation()
         if joined.stop and joined.step:
             # The others stopped here while this replica was being replaced: its part completes the checkpoint.
             self._save()
@@ -181,11 +189,16 @@ class Training:
 
     def _after_exchange(self, before: int) -> None:
         now = self.replica.position.step
+        self._report_adaptation()
         self._report_telemetry()
         if self.index == 0 and _crossed(before, now, self.plan.evaluate_every_steps):
             self._judge_center()
         if now < self.plan.total_steps and _crossed(before, now, self.plan.checkpoint_every_steps):
             self._save()
+
+    def _report_adaptation(self) -> None:
+        for row in self.replica.adaptation.take_news() if self.replica.adaptation else ():
+            self._emit("adapted", row)
 
     def _report_telemetry(self) -> None:
         row = self.replica.telemetry()
@@ -256,11 +269,13 @@ class Training:
         checkpoint.write_tensors(
             where / f"replica-{self.index:03d}.safetensors", self.replica.state() | buffers | streams
         )
-        numbers = {
+        numbers: dict[str, object] = {
             "step": position.step,
             "exchanges": position.exchanges,
             "coupling": self.replica.coupling.model_dump(),
         }
+        if self.replica.adaptation is not None:
+            numbers["adaptation"] = self.replica.adaptation.state()
         checkpoint.write_json(where / f"replica-{self.index:03d}.json", numbers)
         if self.index == 0:
             checkpoint.write_tensors(where / "exchange.safetensors", self.center_state())
@@ -287,6 +302,10 @@ class Training:
         assert isinstance(fields, dict)
         coupling = make_coupling(self.replica.coupling.method(), fields)
         self.replica.restore(tensors, step=saved.step, exchanges=saved.exchanges, coupling=coupling)
+        if self.replica.adaptation is not None:
+            state = numbers["adaptation"]
+            assert isinstance(state, dict)
+            self.replica.adaptation.restore(state)
         self._judged = self._saved = saved.step
 
 

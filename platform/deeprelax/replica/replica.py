@@ -14,6 +14,7 @@ from deeprelax.coupling.base import Coupling, Knobs
 from deeprelax.coupling.inner import FlatSgd, Inner, TorchInner, flat_optimizer
 from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
 from deeprelax.errors import CheckpointError, ConfigError
+from deeprelax.replica.adaptation import Adaptation
 from deeprelax.replica.flat import FlatModel
 from deeprelax.replica.seeds import derived_seed
 from deeprelax.replica.telemetry import Probe
@@ -41,6 +42,10 @@ class Replica:
         optimizer: a user's own inner optimizer over ``model.parameters()``; its learning rate is left to the user.
         steps_per_pass: mini-batches in one data pass, for schedules in passes.
         total_steps: mini-batches in the run, for schedules in fractions of it.
+
+    Attributes:
+        extras: flat vectors that are averaged along with the weights; may be set before the first message.
+        adaptation: this replica's part in a population; None keeps the coupling's schedules as they are.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Replica:
         self.position = Position(steps_per_pass=steps_per_pass, total_steps=total_steps)
         self.elapsed = 0
         self.extras: tuple[Tensor, ...] = ()
+        self.adaptation: Adaptation | None = None
         self.probe = Probe()
         self._measuring = False
         self._noise = torch.Generator(self.weights[0].fast.device).manual_seed(derived_seed(seed, "noise", index))
@@ -71,6 +77,11 @@ class Replica:
             for name in coupling.vectors:
                 w.keep(name)
         coupling.knobs(self.position)
+
+    def adapt(self, adaptation: Adaptation) -> None:
+        """Hold settings of its own from the start on, and exchange them with the other replicas at decisions."""
+        self.adaptation = adaptation
+        self.coupling = adaptation.coupling
 
     def join(self) -> Steps[Reply]:
         """Meet the other replicas. In a run that is elsewhere than this replica, start from its center."""
@@ -93,6 +104,8 @@ class Replica:
                     w[name].zero_()
         self._move_to(reply.step, reply.exchanges)
         self.elapsed = 0
+        if reply.step and self.adaptation is not None:
+            self.coupling = self.adaptation.rejoin(self.probe.losses(), self.position)
         knobs = self._knobs()
         for w, center in zip(self.weights, reply.vectors, strict=False):
             self.coupling.begin(w, center, knobs, self._noise)
@@ -192,9 +205,12 @@ class Replica:
 
     def _exchange(self, knobs: Knobs, step: int) -> Steps[Reply]:
         balancing = self._balancing()
+        after = replace(self.position, step=step, exchanges=self.position.exchanges + 1)
+        deciding = self.adaptation if self.adaptation is not None and self.adaptation.due(after) else None
+        said = balancing if deciding is None else deciding.says(self.probe.losses())
         self.coupling.outer_step(self.weights, knobs, self.inner, self._noise)
         vectors = [self.coupling.message(w) for w in self.weights]
-        message = self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=balancing)
+        message = self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=said)
         reply = yield message
         if reply.exchanges != message.exchanges + 1:
             self.adopt(reply)
@@ -207,6 +223,8 @@ class Replica:
         if balancing:
             self._balance(reply)
         self._receive(reply, knobs)
+        if deciding is not None:
+            self.coupling = deciding.hears(reply, self.probe.losses(), after)
         return reply
 
     def _receive(self, reply: Reply, knobs: Knobs) -> None:

@@ -64,10 +64,15 @@ class Probe:
         Raises:
             ConfigError: no loss was ever seen.
         """
-        self._drain()
-        if not self._run_count:
+        total, count = self.losses()
+        if not count:
             raise ConfigError("Missing loss. A spring rho=auto(...) is balanced against it; give step(loss).")
-        return self._run_loss / self._run_count
+        return total / count
+
+    def losses(self) -> tuple[float, int]:
+        """Return the sum of the losses since the start of the run, and their number."""
+        self._drain()
+        return self._run_loss, self._run_count
 
     def state(self) -> Tensor:
         """Return what a resumed run needs to continue the sums and the row that is being collected, shape (5,)."""

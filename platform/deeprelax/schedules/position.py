@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from deeprelax.errors import ConfigError
@@ -44,3 +44,17 @@ class Position:
                 f"Invalid unit={unit!r}. Must be 'steps' or 'exchanges' while {missing} is unknown; give {missing}=."
             )
         return self.step / whole
+
+    def ahead(self, period: float, count: int) -> list[Position]:
+        """Return points from here to the end of the run, both among them; its length must be known.
+
+        Args:
+            period: mini-batch steps between two exchanges, to say how many will have been completed.
+            count: parts the rest of the run is divided into.
+        """
+        assert self.total_steps is not None, "the run has a length"
+        left = self.total_steps - self.step
+        return [
+            replace(self, step=self.step + more, exchanges=self.exchanges + int(more / period))
+            for more in sorted({round(i * left / count) for i in range(count + 1)})
+        ]

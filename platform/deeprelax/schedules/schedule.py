@@ -117,6 +117,20 @@ class Schedule:
         """True for an ``auto`` schedule whose stiffness has not been measured yet."""
         return self.shape == "auto" and self.base is None
 
+    def scaled(self, factor: float) -> Schedule:
+        """Return the schedule whose values are ``factor`` > 0 times these ones.
+
+        Raises:
+            ConfigError: it is ``auto``: its values are measured.
+
+        Example:
+            >>> Schedule(shape="cosine", start=0.1).scaled(2.0).start
+            0.2
+        """
+        _require(self.shape != "auto", "shape", self.shape, "a shape whose values are given, to be scaled")
+        points = tuple((begin, value * factor) for begin, value in self.points)
+        return replace(self, start=self.start * factor, end=self.end * factor, points=points)
+
     def balanced(self, stiffness: float) -> Schedule:
         """Return this ``auto`` schedule with its measured ``base`` stiffness."""
         return replace(self, base=stiffness)
