@@ -145,7 +145,7 @@ class RunConfig(BaseModel):
         batches = batches_of(task, coupling, batch_size, self.seed, 0)
         steps = self.steps or max(1, round(self.epochs * batches.steps_per_pass))
         if self.population is not None:
-            self.population.refuse_impossible(coupling, steps)
+            self.population.refuse_impossible(coupling, steps, self.holdout)
         start = Position(steps_per_pass=batches.steps_per_pass, total_steps=steps)
         if not force:
             period = max(1.0, coupling.period.values[0])

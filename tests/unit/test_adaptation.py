@@ -66,6 +66,18 @@ def test_the_loss_judged_is_the_mean_since_the_last_decision(tmp_path: Path) -> 
         assert row["loss"] == pytest.approx(losses[row["replica"], row["step"]], rel=1e-12)
 
 
+def test_the_loss_on_the_holdout_is_that_of_the_replicas_weights(tmp_path: Path) -> None:
+    population = {"every": 1, "judge": "holdout"}
+    still = LocalSgd(replicas=2, period=4, lr=0.0)
+    result = train(tmp_path / "still", still, steps=20, holdout=0.25, population=population)
+    judged = [row["loss"] for row in decisions(result) if row["step"]]
+    assert judged == [result.metrics["center/loss"]] * 8, "weights that never move are the center"
+
+    moving = train(tmp_path / "moving", LocalSgd(replicas=2, period=4), steps=20, holdout=0.25, population=population)
+    judged = [row["loss"] for row in decisions(moving) if row["step"]]
+    assert len(set(judged)) == 8, "each replica is judged by its own weights"
+
+
 def test_telemetry_shows_the_values_applied(tmp_path: Path) -> None:
     coupling = Parle(replicas=3, period=25, lr="cos(0.1,0)", gamma="exp(100,5)", rho=20.0)
     result = train(tmp_path / "run", coupling, steps=120, population=ALL | {"every": 1})
@@ -156,11 +168,11 @@ def test_what_was_held_back_is_counted(tmp_path: Path) -> None:
 # Resuming.
 
 
-@pytest.mark.parametrize("method", ["parle", "easgd", "local_sgd"])
-def test_a_population_resumes_bit_for_bit(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "judge"), [("parle", "training"), ("easgd", "training"), ("parle", "holdout")])
+def test_a_population_resumes_bit_for_bit(method: str, judge: str, tmp_path: Path) -> None:
     chosen = coupling_of(method)
     knobs = ["lr", *({"gamma", "rho"} & chosen["coupling"].schedules().keys())]
-    settings = chosen | {"population": ALL | {"knobs": knobs, "every": 3}}
+    settings = chosen | {"population": ALL | {"knobs": knobs, "every": 3, "judge": judge}, "holdout": 0.2}
     whole = train_everything(tmp_path / "whole", **settings)
     train_interrupted(tmp_path / "parts", after=30, **settings)
     parts = continued(tmp_path / "parts")

@@ -127,6 +127,7 @@ def test_fit_says_how_to_see_what_was_learned(tmp_path: Path) -> None:
         "spread": 1.5,
         "exploited": 0.25,
         "perturbation": 1.2,
+        "judge": "training",
     }
 
 

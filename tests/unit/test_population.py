@@ -186,5 +186,12 @@ def test_a_run_that_cannot_adapt_is_refused(coupling: Coupling, knobs: tuple[Kno
     assert says in str(raised.value)
 
 
+def test_a_holdout_to_judge_by_must_be_there() -> None:
+    config, coupling = PopulationConfig(judge="holdout"), ElasticSgd(lr=0.1)
+    config.refuse_impossible(coupling, 100, 0.1)
+    with pytest.raises(ConfigError, match=r"holds out nothing\. Give holdout=0\.1"):
+        config.refuse_impossible(coupling, 100)
+
+
 def test_a_knob_named_twice_counts_once() -> None:
     assert PopulationConfig(knobs=("lr", "rho", "lr")).knobs == ("lr", "rho")

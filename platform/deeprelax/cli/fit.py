@@ -44,7 +44,7 @@ _STOPPED = 130
     "--adapt",
     metavar="KNOB,…",
     help="Adapt lr, gamma, rho across the replicas: --adapt lr,gamma. With every=4 (exchanges between two decisions), "
-    "spread=2, exploited=0.25 or perturbation=1.2 in the list, as you like.",
+    "spread=2, exploited=0.25, perturbation=1.2 or judge=training in the list, as you like.",
 )
 @click.option("--epochs", type=float, default=10.0, help="Data passes of each replica.")
 @click.option("--steps", type=int, help="Mini-batch steps of each replica, instead of --epochs.")

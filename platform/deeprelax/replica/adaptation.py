@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from deeprelax.coupling.base import Coupling
@@ -45,17 +45,28 @@ class Adaptation:
         index: a in 0..n-1.
         seed: of the run.
         start: the run's first position; its length is known.
+        held_out_loss: returns the loss of the replica's weights on held-out data; None judges by the training loss.
 
     Attributes:
         coupling: the run's coupling with this replica's settings.
         news: rows about the settings since :meth:`take_news`.
     """
 
-    def __init__(self, config: PopulationConfig, base: Coupling, *, index: int, seed: int, start: Position) -> None:
+    def __init__(
+        self,
+        config: PopulationConfig,
+        base: Coupling,
+        *,
+        index: int,
+        seed: int,
+        start: Position,
+        held_out_loss: Callable[[], float] | None = None,
+    ) -> None:
         self.config = config
         self.base = base
         self.index = index
         self.seed = seed
+        self.held_out_loss = held_out_loss
         self.coupling = base
         self.news: list[dict[str, object]] = []
         self._times: Times = ()
@@ -105,7 +116,9 @@ class Adaptation:
 
     def _loss(self, losses: Losses) -> float:
         total, count = losses[0] - self._since[0], losses[1] - self._since[1]
-        return total / count if count and self._whole else math.inf
+        if not (count and self._whole):
+            return math.inf
+        return total / count if self.held_out_loss is None else self.held_out_loss()
 
     def _settle(self, times: Times, position: Position, *, source: int, loss: float = math.inf) -> Coupling:
         ahead = position.ahead(max(1.0, self.base.period.at(position)), _STABILITY_POINTS)

@@ -113,8 +113,7 @@ class Training:
         if coupling.batchnorm == "average":
             self.replica.extras = tuple(b.view(-1) for b in self.model.buffers() if b.is_floating_point())
         if plan.population is not None:
-            start = self.replica.position
-            self.replica.adapt(Adaptation(plan.population, coupling, index=index, seed=plan.seed, start=start))
+            self.replica.adapt(self._adaptation(plan.population))
         self._augmenting = torch.Generator().manual_seed(derived_seed(plan.seed, "augment", index))
         self._dropout = RandomStream(derived_seed(plan.seed, "dropout", index), self.device)
         self._pass = -1
@@ -195,6 +194,19 @@ class Training:
             self._judge_center()
         if now < self.plan.total_steps and _crossed(before, now, self.plan.checkpoint_every_steps):
             self._save()
+
+    def _adaptation(self, population: PopulationConfig) -> Adaptation:
+        return Adaptation(
+            population,
+            self.replica.coupling,
+            index=self.index,
+            seed=self.plan.seed,
+            start=self.replica.position,
+            held_out_loss=self._held_out_loss if population.judge == "holdout" else None,
+        )
+
+    def _held_out_loss(self) -> float:
+        return evaluate(self.model, self.task, self.device)["loss"]
 
     def _report_adaptation(self) -> None:
         for row in self.replica.adaptation.take_news() if self.replica.adaptation else ():

@@ -46,6 +46,9 @@ class PopulationConfig(BaseModel):
         spread: the first multipliers are log-uniform in [1/spread, spread], >= 1; replica 0 starts with 1.
         exploited: part of the replicas that may take another's settings at a decision, in (0, 0.5]; at least one does.
         perturbation: p >= 1, the factor by which copied settings are changed up or down.
+        judge: what is compared: the mean loss of a replica's own mini-batches since the last decision (``training``),
+            or the loss of its weights on the run's ``holdout`` at the decision. Data that chose settings is no longer
+            held out from them: judge the result elsewhere, by a run that replays what was learned.
 
     Raises:
         ConfigError: one line for every wrong field.
@@ -58,6 +61,7 @@ class PopulationConfig(BaseModel):
     spread: float = Field(default=2.0, ge=1)
     exploited: float = Field(default=0.25, gt=0, le=0.5)
     perturbation: float = Field(default=1.2, ge=1)
+    judge: Literal["training", "holdout"] = "training"
 
     def __init__(self, **fields: object) -> None:
         try:
@@ -72,12 +76,17 @@ class PopulationConfig(BaseModel):
             raise ConfigError("Must name one of lr, gamma, rho, or several")
         return tuple(dict.fromkeys(knobs))
 
-    def refuse_impossible(self, coupling: Coupling, steps: int) -> None:
+    def refuse_impossible(self, coupling: Coupling, steps: int, holdout: float = 0.0) -> None:
         """Refuse a run whose replicas cannot hold different settings, or never compare them.
+
+        Args:
+            coupling: the run's.
+            steps: of the run.
+            holdout: share of the training data that the run holds out.
 
         Raises:
             ConfigError: one replica only, weights that must stay equal, a knob that the coupling does not have or that
-                is measured, or fewer exchanges than a decision needs.
+                is measured, fewer exchanges than a decision needs, or nothing held out to judge by.
         """
         method, schedules = coupling.method(), coupling.schedules()
         if coupling.replicas < 2:
@@ -95,6 +104,10 @@ class PopulationConfig(BaseModel):
             raise ConfigError(
                 f"Cannot adapt with {measured[0]}=auto(…): it is balanced by measuring replicas of equal settings. "
                 f"Give {measured[0]} a schedule of its own, such as exp(10,2)."
+            )
+        if self.judge == "holdout" and not holdout:
+            raise ConfigError(
+                "Invalid judge='holdout': the run holds out nothing. Give holdout=0.1 (--holdout 0.1) too."
             )
         most = int(steps / max(1.0, min(coupling.period.values)))
         if most <= self.every:
