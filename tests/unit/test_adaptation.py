@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.interruptions import assert_same_run, continued, coupling_of, numbers, train_interrupted
+from tests.unit.interruptions import assert_same_run, checkpoints_of, continued, coupling_of, numbers, train_interrupted
 from tests.unit.interruptions import train as train_everything
 from tests.unit.toyruns import train, training
 
@@ -24,7 +24,7 @@ from deeprelax.exchange.server.coordinator import Answer, Coordinator, Member, R
 from deeprelax.execution.result import RunResult
 from deeprelax.execution.store import RunStore
 from deeprelax.replica.adaptation import Adaptation
-from deeprelax.replica.loop import Event
+from deeprelax.replica.loop import Event, Training
 from deeprelax.replica.population import PopulationConfig, Standing, evolve, first_times, generator_of
 from deeprelax.schedules import Position
 
@@ -174,7 +174,9 @@ def test_a_population_resumes_bit_for_bit(method: str, judge: str, tmp_path: Pat
     knobs = ["lr", *({"gamma", "rho"} & chosen["coupling"].schedules().keys())]
     settings = chosen | {"population": ALL | {"knobs": knobs, "every": 3, "judge": judge}, "holdout": 0.2}
     whole = train_everything(tmp_path / "whole", **settings)
-    train_interrupted(tmp_path / "parts", after=30, **settings)
+    train_interrupted(tmp_path / "parts", after=70, **settings)
+    saved = json.loads((checkpoints_of(tmp_path / "parts")[-1] / "replica-001.json").read_text())
+    assert 0 < saved["adaptation"]["since"][1] < saved["step"], "it was saved between two decisions"
     parts = continued(tmp_path / "parts")
     assert_same_run(parts, whole)
     assert numbers(decisions(parts)) == numbers(decisions(whole))
@@ -250,16 +252,20 @@ def test_a_replaced_replica_joins_with_the_runs_schedules_and_then_takes_the_bes
     server = Server(3)
     events: list[Event] = []
 
-    def start(index: int, life: str) -> None:
+    def start(index: int, life: str) -> Training:
         one = training(coupling, tmp_path / life, index=index, events=events, steps=60, population=config)
         server.start(Member(index, life), one.run())
+        return one
 
     for a in range(3):
         start(a, "a")
     server.run(rounds=4)
     server.kill(Member(2, "a"))
     server.run(rounds=1)
-    start(2, "b")
+    newcomer, life = start(2, "b"), Member(2, "b")
+    assert newcomer.replica.coupling.lr != coupling.lr
+    server.deliver(server.coordinator.hear(life, server.saying.pop(life)))
+    assert newcomer.replica.coupling == coupling
     server.run()
     rows: list[Row] = [row for row in events if row["event"] == "adapted"]
     (joined,) = (row for row in rows if row["step"] not in range(0, 60, 10))

@@ -82,6 +82,14 @@ def test_the_lineage_leads_back_from_the_winner_to_a_start(adapted: RunResult) -
         }
 
 
+def test_the_order_in_which_replicas_report_does_not_matter(adapted: RunResult) -> None:
+    rows = RunStore(adapted.run_dir).rows("adapted")
+    orders = [sorted(rows, key=lambda row: (row["step"], sign * int(str(row["replica"])))) for sign in (1, -1)]
+    assert orders[0] != orders[1]
+    learned = load_learned(adapted.run_dir)
+    assert [learned_schedule(order, adapted.config) for order in orders] == [learned, learned]
+
+
 def test_the_printed_command_trains_with_the_applied_values(adapted: RunResult, tmp_path: Path) -> None:
     printed = run("schedule", str(adapted.run_dir))
     assert printed.exit_code == 0, printed.output
