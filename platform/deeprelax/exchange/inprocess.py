@@ -11,6 +11,8 @@ from collections.abc import Generator, Iterator, Sequence
 from deeprelax.coupling.message import Message, Reply
 from deeprelax.exchange.meter import Meter, payload_bytes
 from deeprelax.exchange.rounds import Rounds
+from deeprelax.replica.gradients import Ask
+from deeprelax.replica.loop import AskingLoop
 
 Loop = Generator[Message, Reply, None]
 
@@ -21,18 +23,21 @@ def run_together(replicas: Sequence[Loop], rounds: Rounds, meters: Sequence[Mete
         pass
 
 
-def take_turns(replicas: Sequence[Loop], rounds: Rounds, meters: Sequence[Meter] = ()) -> Iterator[None]:
-    """Advance the loops of all replicas in lockstep around one center, a round a step of the iterator.
+def take_turns(
+    replicas: Sequence[Loop | AskingLoop], rounds: Rounds, meters: Sequence[Meter] = ()
+) -> Iterator[Sequence[Ask]]:
+    """Advance the loops of all replicas in lockstep around one center.
 
-    Between two steps every replica waits for the next round, so all that the last one brought (judging, saving) is
-    done.
+    The iterator yields nothing asked, ``()``, after every round: all replicas wait for the next one, so all that the
+    last one brought (judging, saving) is done. Where loops ask for gradients, it yields the asks of all replicas that
+    wait for one; they must be answered before it goes on.
 
     Args:
         replicas: the loops, in replica order. All must exchange equally often.
         rounds: holds the center; its ``stop`` may be set at any time, from a signal handler too.
         meters: one a replica, to count what would cross a network (nothing, for one replica).
     """
-    messages = [next(replica) for replica in replicas]
+    messages = yield from _answered(replicas, [_advance(replica, None) for replica in replicas])
     while messages:
         reply = rounds.complete(messages)
         if len(messages) > 1:
@@ -40,14 +45,25 @@ def take_turns(replicas: Sequence[Loop], rounds: Rounds, meters: Sequence[Meter]
                 meter.bytes_sent += payload_bytes(message.vectors)
                 meter.bytes_received += payload_bytes(reply.vectors)
         # Replica 0 comes last: when it judges the center, the others have said how they stand at this exchange.
-        answers = [_advance(replica, reply) for replica in reversed(replicas)]
-        messages = [answer for answer in reversed(answers) if answer is not None]
+        said = [_advance(replica, reply) for replica in reversed(replicas)]
+        messages = yield from _answered(replicas, said[::-1])
         assert len(messages) in (0, len(replicas)), "replicas must exchange equally often"
-        yield
+        yield ()
 
 
-def _advance(replica: Loop, reply: Reply) -> Message | None:
+def _answered(
+    replicas: Sequence[Loop | AskingLoop], said: list[Message | Ask | None]
+) -> Generator[Sequence[Ask], None, list[Message]]:
+    """Have asks answered until every loop has a message or has ended; return the messages."""
+    while asking := [a for a, word in enumerate(said) if isinstance(word, Ask)]:
+        yield tuple(word for word in said if isinstance(word, Ask))
+        for a in reversed(asking):
+            said[a] = _advance(replicas[a], None)
+    return [word for word in said if isinstance(word, Message)]
+
+
+def _advance(replica: Loop | AskingLoop, reply: Reply | None) -> Message | Ask | None:
     try:
-        return replica.send(reply)
+        return replica.send(reply)  # type: ignore[arg-type]  # nothing is sent to a loop that has not begun
     except StopIteration:
         return None

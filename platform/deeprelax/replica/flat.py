@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from deeprelax.coupling.weights import Weights
 from deeprelax.errors import ConfigError
+
+Allocate = Callable[[int, Tensor, Tensor], Weights]
+"""Makes zero weights of a size, on the device and of the dtype of a tensor, with the padding at some indices."""
 
 _ALIGNMENT_BYTES = 64
 
@@ -28,6 +31,12 @@ class _Slot:
         return flat.as_strided(data.shape, data.stride(), flat.storage_offset() + self.offset)
 
 
+def allocated(size: int, like: Tensor, padding: Tensor) -> Weights:
+    """Return weights in memory of their own."""
+    fast = torch.zeros(size, dtype=like.dtype, device=like.device)
+    return Weights(fast, torch.zeros_like(fast), padding)
+
+
 class FlatModel:
     """Binds a model to flat storage: one :class:`~deeprelax.coupling.weights.Weights` per dtype of trained parameters.
 
@@ -37,6 +46,7 @@ class FlatModel:
 
     Args:
         model: on its final device.
+        allocate: makes the flat vectors, once a dtype.
 
     Raises:
         ConfigError: nothing to train; parameters on several devices; float16, complex or integer parameters; parameters
@@ -44,8 +54,9 @@ class FlatModel:
             share memory without being the same object.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, allocate: Allocate = allocated) -> None:
         self.model = model
+        self._allocate = allocate
         trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         _refuse_unusable(trained)
         _refuse_shared_memory(model, trained)
@@ -57,17 +68,16 @@ class FlatModel:
     def _bind(self, named: Sequence[tuple[str, nn.Parameter]]) -> None:
         slots, size = _lay_out(named)
         like = named[0][1].data
-        fast = torch.zeros(size, dtype=like.dtype, device=like.device)
-        grad = torch.zeros_like(fast)
         used = torch.zeros(size, dtype=torch.bool)
         for slot in slots:
-            slot.view(fast).copy_(slot.parameter.data)
             used[slot.offset : slot.offset + slot.parameter.numel()] = True
-        padding = (~used).nonzero().squeeze(1).to(like.device)
+        w = self._allocate(size, like, (~used).nonzero().squeeze(1).to(like.device))
+        for slot in slots:
+            slot.view(w.fast).copy_(slot.parameter.data)
         self._slots.append(slots)
-        self.weights.append(Weights(fast, grad, padding))
-        _point(slots, fast)
-        self._point_grads(slots, grad)
+        self.weights.append(w)
+        _point(slots, w.fast)
+        self._point_grads(slots, w.grad)
 
     @property
     def parameters_count(self) -> int:

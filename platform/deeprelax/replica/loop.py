@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from deeprelax.coupling.base import Coupling
-from deeprelax.coupling.message import Message
+from deeprelax.coupling.message import Message, Reply
 from deeprelax.coupling.methods import make_coupling
 from deeprelax.errors import CheckpointError, DivergedError
 from deeprelax.replica import checkpoint
 from deeprelax.replica.adaptation import Adaptation
 from deeprelax.replica.evaluation import evaluate, has_batchnorm, outputs_of, own_buffers, recalibrate
+from deeprelax.replica.flat import FlatModel
+from deeprelax.replica.gradients import Ask, Gradients
 from deeprelax.replica.population import PopulationConfig
 from deeprelax.replica.random_stream import RandomStream
 from deeprelax.replica.replica import Replica, Steps
@@ -29,6 +30,8 @@ from deeprelax.replica.task import Task
 Event = dict[str, object]
 Emit = Callable[[Event], None]
 Measure = Callable[[nn.Module, Task], Mapping[str, float]]
+AskingLoop = Generator[Message | Ask, Reply | None, None]
+"""A replica's whole loop: yields what it needs, a gradient or an exchange; a reply answers an exchange."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +80,10 @@ class Training:
         checkpoints: folder of the run's checkpoints.
         center_state: returns the center where it lives, for a checkpoint.
         resume: the checkpoint to continue from.
+        bind: puts the model into flat storage; replicas that are computed together share it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a run leaves open about one replica
         self,
         task: Task,
         coupling: Coupling,
@@ -91,6 +95,7 @@ class Training:
         checkpoints: Path,
         center_state: Callable[[], Mapping[str, Tensor]],
         resume: checkpoint.Checkpoint | None = None,
+        bind: Callable[[nn.Module], FlatModel] = FlatModel,
     ) -> None:
         self.task = task
         self.plan = plan
@@ -103,7 +108,7 @@ class Training:
         self.model = build_model(task, coupling, plan.seed, index).to(self.device)
         self.batches = batches_of(task, coupling, plan.batch_size, plan.seed, index)
         self.replica = Replica(
-            self.model,
+            bind(self.model),
             coupling,
             index=index,
             seed=plan.seed,
@@ -116,13 +121,41 @@ class Training:
             self.replica.adapt(self._adaptation(plan.population))
         self._augmenting = torch.Generator().manual_seed(derived_seed(plan.seed, "augment", index))
         self._dropout = RandomStream(derived_seed(plan.seed, "dropout", index), self.device)
+        self._gradients = Gradients(
+            task=task,
+            flat=self.replica.flat,
+            device=self.device,
+            augmenting=self._augmenting,
+            dropout=self._dropout,
+            accumulate=plan.accumulate,
+            clip_norm=plan.clip_norm,
+            precision=plan.precision,
+        )
         self._pass = -1
         self._order: tuple[Tensor, ...] = ()
         self._judged = -1
         self._saved = -1
 
     def run(self) -> Steps[None]:
-        """Train; the generator ends after the final evaluation, or, when the run was asked to stop, after saving."""
+        """Train, and compute every gradient when it is asked for.
+
+        The generator ends after the final evaluation, or, when the run was asked to stop, after saving.
+        """
+        loop = self.asking()
+        reply: Reply | None = None
+        while True:
+            try:
+                said = loop.send(reply)
+            except StopIteration:
+                return
+            if isinstance(said, Ask):
+                said.answer()
+                reply = None
+            else:
+                reply = yield said
+
+    def asking(self) -> AskingLoop:
+        """Train as :meth:`run` does, but ask for the gradients: who runs the loop may compute those of many at once."""
         if self.resume is not None:
             self._restore(self.resume)
         joined = yield from self.replica.join()
@@ -133,9 +166,9 @@ class Training:
             return
         seen = self.replica.position.step
         while self.replica.position.step < self.plan.total_steps:
-            with self._dropout:
-                loss = self._gradients(self.replica.position.step)
-            exchanged = yield from self.replica.step(loss)
+            ask = Ask(self._gradients, self._batch(self.replica.position.step))
+            yield ask
+            exchanged = yield from self.replica.step(ask.loss)
             if exchanged is None:
                 continue
             self._after_exchange(seen)
@@ -156,35 +189,12 @@ class Training:
         if "ensemble" in self.plan.report:
             yield from self._judge_ensemble()
 
-    def _gradients(self, step: int) -> Tensor:
-        """Compute the gradient of one mini-batch into the flat storage; return its mean loss."""
+    def _batch(self, step: int) -> Tensor:
+        """Return the samples of a step, int64 of shape (B,)."""
         number, index = divmod(step, self.batches.steps_per_pass)
         if number != self._pass:
             self._pass, self._order = number, self.batches.of_pass(number)
-        indices = self._order[index]
-        self.replica.flat.zero_grad()
-        total = torch.zeros((), device=self.device)
-        for part in indices.tensor_split(min(self.plan.accumulate, len(indices))):
-            loss = self._loss(part) * (len(part) / len(indices))
-            loss.backward()
-            total += loss.detach()
-        if self.plan.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_norm)
-        return total
-
-    def _loss(self, indices: Tensor) -> Tensor:
-        inputs, targets = self.task.train_data.batch(indices)
-        if self.task.augment is not None:
-            inputs = self.task.augment(inputs, self._augmenting)
-        inputs, targets = self._to_device(inputs), self._to_device(targets)
-        half = self.plan.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
-            return self.task.loss(self.model(inputs), targets)
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor
+        return self._order[index]
 
     def _after_exchange(self, before: int) -> None:
         now = self.replica.position.step

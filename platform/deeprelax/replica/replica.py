@@ -35,7 +35,7 @@ class Replica:
     SGD with momentum, 2 for Adam).
 
     Args:
-        model: on its device; its parameters become views of flat storage.
+        model: on its device; its parameters become views of flat storage, unless they are already.
         coupling: the method's config; ``lr`` must be set unless ``optimizer`` is given.
         index: a in 0..n-1.
         seed: of the noise; replicas draw different noise from one seed.
@@ -50,7 +50,7 @@ class Replica:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | FlatModel,
         coupling: Coupling,
         *,
         index: int = 0,
@@ -61,7 +61,7 @@ class Replica:
     ) -> None:
         if coupling.lr is None and optimizer is None:
             raise ConfigError(f"Missing field 'lr' of {coupling.method()}. Give lr=0.05 or lr='cos(0.05,0)'.")
-        self.flat = FlatModel(model)
+        self.flat = model if isinstance(model, FlatModel) else FlatModel(model)
         self.weights = self.flat.weights
         self.coupling = coupling
         self.index = index

@@ -16,10 +16,12 @@ def build_model(task: Task, coupling: Coupling, seed: int, index: int) -> nn.Mod
 
     Frozen parameters are always the same.
     """
-    model = _initialized(task, seed, 0)
+    model = initialized(task, seed=seed, index=0)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if coupling.start == "independent" and index:
-        others = [parameter for parameter in _initialized(task, seed, index).parameters() if parameter.requires_grad]
+        others = [
+            parameter for parameter in initialized(task, seed=seed, index=index).parameters() if parameter.requires_grad
+        ]
         for parameter, other in zip(trained, others, strict=True):
             parameter.data.copy_(other.data)
     if coupling.start == "noise":
@@ -43,7 +45,8 @@ def batches_of(task: Task, coupling: Coupling, batch_size: int, seed: int, index
     )
 
 
-def _initialized(task: Task, seed: int, index: int) -> nn.Module:
+def initialized(task: Task, *, seed: int, index: int) -> nn.Module:
+    """Return a model with the random weights of a seed and a replica; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights", index))
         return task.model()
