@@ -49,6 +49,9 @@ class RunConfig(BaseModel):
         precision: ``float32``, or ``bf16`` autocast.
         seed: of everything random.
         placement: ``ray`` (a worker process per replica), or ``local`` (all replicas take turns in this process).
+        vectorize: whether replicas in one process are computed together, a step of all of them in one call: ``never``,
+            ``auto`` (where it can be done and pays) or ``always`` (an error says why it cannot be done). The numbers
+            are then equal to rounding, not bit for bit; the same setting gives the same numbers.
         threads: of torch, per replica; None: 1 for models under 100,000 parameters, else cores // replicas, at least 1.
             The same number of threads gives the same numbers everywhere.
         evaluate_every: data passes between evaluations of the center.
@@ -82,6 +85,7 @@ class RunConfig(BaseModel):
     precision: Literal["float32", "bf16"] = "float32"
     seed: int = Field(default=0, ge=0)
     placement: Placement = "ray"
+    vectorize: Literal["never", "auto", "always"] = "never"
     threads: int | None = Field(default=None, ge=1)
     evaluate_every: float = Field(default=1.0, gt=0)
     checkpoint_every: float = Field(default=1.0, ge=0)
@@ -139,6 +143,11 @@ class RunConfig(BaseModel):
         if batch_size > len(task.train_data):
             raise ConfigError(
                 f"Invalid batch_size={batch_size}. Must be at most the {len(task.train_data)} training samples."
+            )
+        if self.vectorize == "always" and self.placement == "ray":
+            raise ConfigError(
+                "Invalid vectorize='always'. Must be 'auto' or 'never' on Ray, where each replica has a process of its"
+                " own; or train in this process (local=True, --local)."
             )
         if self.flatness != "never":
             refuse_unmeasurable(task)

@@ -56,6 +56,12 @@ _STOPPED = 130
 @click.option(
     "--local", is_flag=True, help="All replicas take turns in this process, without Ray; the numbers are the same."
 )
+@click.option(
+    "--vectorize",
+    default="never",
+    metavar="WHEN",
+    help="With --local, compute all replicas in one call: 'auto' where it pays, 'always', 'never'. Equal to rounding.",
+)
 @click.option("--threads", type=int, help="Torch threads of a replica.  [default: cores // replicas, at least 1]")
 @click.option("--report", multiple=True, metavar="WHAT", help="Judge 'replicas' and their 'ensemble' too, at the end.")
 @click.option(

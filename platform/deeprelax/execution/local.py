@@ -1,24 +1,23 @@
-"""All replicas of a run in this process, taking turns."""
+"""All replicas of a run in this process, taking turns or computed together."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from deeprelax.config import RunConfig
+from deeprelax.errors import ConfigError
 from deeprelax.exchange.center import Center
-from deeprelax.exchange.inprocess import take_turns
-from deeprelax.exchange.meter import Meter
 from deeprelax.exchange.rounds import Rounds
-from deeprelax.execution.entry import make_training
+from deeprelax.execution.local_run import LocalRun
+from deeprelax.execution.stacked import here, stacked_rounds, why_not_to_stack
 from deeprelax.replica.checkpoint import newest, read_tensors
-from deeprelax.replica.loop import Emit, Event
+from deeprelax.replica.loop import Emit
 from deeprelax.replica.task import Task
 
 
@@ -32,6 +31,9 @@ def run_locally(task: Task, config: RunConfig, checkpoints: Path, emit: Emit) ->
         config: resolved.
         checkpoints: folder of the run's checkpoints; training continues from the newest one.
         emit: takes events.
+
+    Raises:
+        ConfigError: ``vectorize="always"``, and the replicas cannot be computed together.
     """
     rounds = restored_rounds(checkpoints)
     with _threads(config.threads), _stopping(rounds):
@@ -50,13 +52,27 @@ def local_rounds(task: Task, config: RunConfig, checkpoints: Path, emit: Emit, r
         emit: takes events.
         rounds: what :func:`restored_rounds` returned for ``checkpoints``.
     """
-    meters = [Meter() for _ in range(config.make_coupling().replicas)]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loops = [
-        make_training(task, config, index, device, _metered(emit, meter), lambda: _state(rounds), checkpoints).run()
-        for index, meter in enumerate(meters)
-    ]
-    yield from take_turns(loops, rounds, meters)
+    run = LocalRun(config=config, checkpoints=checkpoints, emit=emit, rounds=rounds)
+    if not _vectorizes(task, run):
+        for _ in run.turns(task, here()):
+            yield
+        return
+    for progress in stacked_rounds(task, [run], here()):
+        if progress.error is not None:
+            raise progress.error
+        if not progress.ended:
+            yield
+
+
+def _vectorizes(task: Task, run: LocalRun) -> bool:
+    """Decide whether the replicas are computed together, and write down why not."""
+    if run.config.vectorize == "never":
+        return False
+    reason = why_not_to_stack(task, run.config, here())
+    if reason is not None and run.config.vectorize == "always":
+        raise ConfigError(f"Invalid vectorize='always': {reason}. Use 'auto' or 'never'.")
+    run.emit({"event": "vectorize", "step": run.rounds.step, "vectorized": reason is None, "reason": reason})
+    return reason is None
 
 
 def restored_rounds(checkpoints: Path) -> Rounds:
@@ -66,18 +82,6 @@ def restored_rounds(checkpoints: Path) -> Rounds:
         return Rounds()
     center = Center.restored(read_tensors(saved.path / "exchange.safetensors"))
     return Rounds(center, saved.step, saved.exchanges)
-
-
-def _state(rounds: Rounds) -> Mapping[str, Tensor]:
-    assert rounds.center is not None, "replicas join before they save"
-    return rounds.center.state()
-
-
-def _metered(emit: Emit, meter: Meter) -> Emit:
-    def emit_with_meter(event: Event) -> None:
-        emit(event | meter.row())
-
-    return emit_with_meter
 
 
 @contextmanager
