@@ -18,6 +18,7 @@ import click
 import torch
 from benchmarks.loop import loop_rows
 from benchmarks.measure import COLUMNS, How, Row
+from benchmarks.stacked import stacked_rows
 from benchmarks.startup import startup_rows
 from benchmarks.step import BAR_SIZE, SIZES, coupling_rows, parle_rows
 from benchmarks.sweep import sweep_rows
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[How], list[Row]]] = {
     "couplings": lambda how: coupling_rows(BAR_SIZE, how),
     "loop": loop_rows,
     "sweep": sweep_rows,
+    "stacked": stacked_rows,
 }
 
 console = Console(width=110)

@@ -39,7 +39,6 @@ def trained(
 ) -> tuple[list[Training], list[Event]]:
     """Return the replicas at their end and what they emitted."""
     stacked = StackedGradients(task, CPU, coupling.replicas)
-    bind: dict[str, Any] = {"bind": stacked.stack.bind} if together else {}
     rounds, events = Rounds(), list[Event]()
     replicas = [
         Training(
@@ -50,7 +49,7 @@ def trained(
             emit=events.append,
             checkpoints=Path("never written"),
             center_state=dict,
-            **bind,
+            company=stacked if together else None,
         )
         for a in range(coupling.replicas)
     ]

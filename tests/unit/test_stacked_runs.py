@@ -202,6 +202,26 @@ def test_runs_that_differ_in_all_but_the_task_are_each_as_alone(tmp_path: Path) 
         assert sum(row.run == i and not row.ended for row in progress) == joined_and_exchanged
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"method": "entropy_sgd", "coupling": {"period": 5, "lr": 0.05, "beta": 1e3}},
+        {"method": "heat", "coupling": {"period": 4, "lr": 0.05, "beta": 1e3}},
+        {"method": "hj", "coupling": {"variant": "fixed_point", "gamma": 0.1, "lr": 0.05}},
+        {"method": "lookahead", "coupling": {"period": 5, "lr": 0.05, "optimizer": "adam"}},
+    ],
+    ids=lambda fields: fields["method"],
+)
+def test_runs_that_differ_in_the_seed_move_together_and_draw_their_own_noise(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    task = double_toy()
+    runs = [Recorded(tmp_path / f"together-{seed}", task, {**fields, "seed": seed}) for seed in range(3)]
+    assert all(row.error is None for row in run_stacked(task, [run.local for run in runs]))
+    for seed, run in enumerate(runs):
+        assert_alike(run, alone(tmp_path / f"alone-{seed}", task, {**fields, "seed": seed}))
+
+
 def test_a_run_that_diverges_ends_alone(tmp_path: Path) -> None:
     task = double_toy()
     fields = [parle(), parle(lr=1e200), parle(lr=0.01)]

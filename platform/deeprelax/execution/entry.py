@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeprelax.config import RunConfig
 from deeprelax.reference import Reference
 from deeprelax.registry import resolve
 from deeprelax.replica.checkpoint import newest
-from deeprelax.replica.flat import FlatModel
+from deeprelax.replica.local_step import Company
 from deeprelax.replica.loop import Emit, Training
 from deeprelax.replica.replica import Steps
 from deeprelax.replica.task import Task
@@ -54,7 +54,7 @@ def make_training(
     emit: Emit,
     center_state: Callable[[], Mapping[str, Tensor]],
     checkpoints: Path,
-    bind: Callable[[nn.Module], FlatModel] | None = None,
+    company: Company | None = None,
 ) -> Training:
     """Return one replica's training under a resolved config; it continues from the newest checkpoint, if any."""
     return Training(
@@ -67,7 +67,7 @@ def make_training(
         checkpoints=checkpoints,
         center_state=center_state,
         resume=newest(checkpoints),
-        bind=bind or FlatModel,
+        company=company,
     )
 
 

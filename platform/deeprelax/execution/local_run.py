@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeprelax.config import RunConfig
 from deeprelax.exchange.inprocess import take_turns
 from deeprelax.exchange.meter import Meter
 from deeprelax.exchange.rounds import Rounds
 from deeprelax.execution.entry import make_training
-from deeprelax.replica.flat import FlatModel
 from deeprelax.replica.gradients import Ask
+from deeprelax.replica.local_step import Company
 from deeprelax.replica.loop import Emit, Event
 from deeprelax.replica.task import Task
 
@@ -47,25 +47,22 @@ class LocalRun:
         """Whether it was asked to stop before its end."""
         return self.rounds.stop and self.rounds.step < (self.config.steps or 0)
 
-    def turns(
-        self, task: Task, device: torch.device, bind: Callable[[nn.Module], FlatModel] | None = None
-    ) -> Iterator[Sequence[Ask]]:
+    def turns(self, task: Task, device: torch.device, company: Company | None = None) -> Iterator[Sequence[Ask]]:
         """Train the replicas in lockstep; see :func:`~deeprelax.exchange.inprocess.take_turns`.
 
         Args:
             task: shared by the replicas, so its data is in memory once.
             device: of the models.
-            bind: puts a model into flat storage; then the iterator asks for gradients. None: each replica computes its
-                own.
+            company: that the replicas belong to; then the iterator asks for gradients. None: each computes its own.
         """
         meters = [Meter() for _ in range(self.replicas)]
         trainings = [
             make_training(
-                task, self.config, index, device, _metered(self.emit, meter), self._state, self.checkpoints, bind
+                task, self.config, index, device, _metered(self.emit, meter), self._state, self.checkpoints, company
             )
             for index, meter in enumerate(meters)
         ]
-        loops = [training.asking() if bind else training.run() for training in trainings]
+        loops = [training.asking() if company else training.run() for training in trainings]
         return take_turns(loops, self.rounds, meters)
 
     def _state(self) -> Mapping[str, Tensor]:

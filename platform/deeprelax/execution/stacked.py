@@ -97,7 +97,7 @@ def run_stacked(task: Task, runs: Sequence[LocalRun], device: torch.device | Non
 def stacked_rounds(task: Task, runs: Sequence[LocalRun], device: torch.device) -> Iterator[Progress]:
     """Do what :func:`run_stacked` does, for runs of which it is known that they can be computed together."""
     stacked = StackedGradients(task, device, sum(run.replicas for run in runs))
-    turns = {i: run.turns(task, device, stacked.stack.bind) for i, run in enumerate(runs)}
+    turns = {i: run.turns(task, device, stacked) for i, run in enumerate(runs)}
     while turns:
         asks: list[Ask] = []
         for i, turn in tuple(turns.items()):

@@ -18,8 +18,8 @@ from deeprelax.errors import CheckpointError, DivergedError
 from deeprelax.replica import checkpoint
 from deeprelax.replica.adaptation import Adaptation
 from deeprelax.replica.evaluation import evaluate, has_batchnorm, outputs_of, own_buffers, recalibrate
-from deeprelax.replica.flat import FlatModel
 from deeprelax.replica.gradients import Ask, Gradients
+from deeprelax.replica.local_step import Company
 from deeprelax.replica.population import PopulationConfig
 from deeprelax.replica.random_stream import RandomStream
 from deeprelax.replica.replica import Replica, Steps
@@ -80,7 +80,7 @@ class Training:
         checkpoints: folder of the run's checkpoints.
         center_state: returns the center where it lives, for a checkpoint.
         resume: the checkpoint to continue from.
-        bind: puts the model into flat storage; replicas that are computed together share it.
+        company: of replicas that are computed together; None: this one is computed by itself.
     """
 
     def __init__(  # noqa: PLR0913 - all that a run leaves open about one replica
@@ -95,7 +95,7 @@ class Training:
         checkpoints: Path,
         center_state: Callable[[], Mapping[str, Tensor]],
         resume: checkpoint.Checkpoint | None = None,
-        bind: Callable[[nn.Module], FlatModel] = FlatModel,
+        company: Company | None = None,
     ) -> None:
         self.task = task
         self.plan = plan
@@ -108,12 +108,13 @@ class Training:
         self.model = build_model(task, coupling, plan.seed, index).to(self.device)
         self.batches = batches_of(task, coupling, plan.batch_size, plan.seed, index)
         self.replica = Replica(
-            bind(self.model),
+            company.bind(self.model) if company else self.model,
             coupling,
             index=index,
             seed=plan.seed,
             steps_per_pass=self.batches.steps_per_pass,
             total_steps=plan.total_steps,
+            make_later=company.make_later if company else None,
         )
         if coupling.batchnorm == "average":
             self.replica.extras = tuple(b.view(-1) for b in self.model.buffers() if b.is_floating_point())

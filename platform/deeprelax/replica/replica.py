@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
 from deeprelax.errors import CheckpointError, ConfigError
 from deeprelax.replica.adaptation import Adaptation
 from deeprelax.replica.flat import FlatModel
+from deeprelax.replica.local_step import LocalStep
 from deeprelax.replica.seeds import derived_seed
 from deeprelax.replica.telemetry import Probe
 from deeprelax.schedules import Position
@@ -42,6 +43,7 @@ class Replica:
         optimizer: a user's own inner optimizer over ``model.parameters()``; its learning rate is left to the user.
         steps_per_pass: mini-batches in one data pass, for schedules in passes.
         total_steps: mini-batches in the run, for schedules in fractions of it.
+        make_later: takes the local steps that may wait until the next gradient is computed; None makes each at once.
 
     Attributes:
         extras: flat vectors that are averaged along with the weights; may be set before the first message.
@@ -58,6 +60,7 @@ class Replica:
         optimizer: Optimizer | None = None,
         steps_per_pass: int | None = None,
         total_steps: int | None = None,
+        make_later: Callable[[LocalStep], None] | None = None,
     ) -> None:
         if coupling.lr is None and optimizer is None:
             raise ConfigError(f"Missing field 'lr' of {coupling.method()}. Give lr=0.05 or lr='cos(0.05,0)'.")
@@ -72,6 +75,7 @@ class Replica:
         self.adaptation: Adaptation | None = None
         self.probe = Probe()
         self._measuring = False
+        self._make_later = make_later
         self._noise = torch.Generator(self.weights[0].fast.device).manual_seed(derived_seed(seed, "noise", index))
         for w in self.weights:
             for name in coupling.vectors:
@@ -131,11 +135,21 @@ class Replica:
                 return reply  # it took the run's center instead, and this gradient belongs to other weights
         if self._measuring:
             self.probe.measure_forces(self.weights, self.coupling.force(knobs), knobs["lr"])
-        self.coupling.local_step(self.weights, knobs, self.inner, self._noise)
+        self._move(knobs, may_wait=not due and not last)
         self._move_to(self.position.step + 1, self.position.exchanges)
         if due and not before:
             reply = yield from self._exchange(knobs, self.position.step)
         return reply
+
+    def _move(self, knobs: Knobs, *, may_wait: bool) -> None:
+        """Make a local step; it may wait if nothing but the next gradient will look at the weights."""
+        step = LocalStep(
+            coupling=self.coupling, weights=self.weights, knobs=knobs, inner=self.inner, generator=self._noise
+        )
+        if may_wait and self._make_later is not None:
+            self._make_later(step)
+        else:
+            step.make()
 
     def finish(self) -> Steps[Reply | None]:
         """Exchange what the last, incomplete period found."""

@@ -6,24 +6,15 @@ Legend: R rows, P elements of a flat vector, K rows in use at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from deeprelax.coupling.weights import Weights
 from deeprelax.errors import ConfigError
 from deeprelax.replica.flat import FlatModel
+from deeprelax.replica.rows import Matrix, Row
 
 Rows = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Matrix:
-    """All vectors of one dtype, shapes (R, P)."""
-
-    fast: Tensor
-    grad: Tensor
 
 
 class Stack:
@@ -38,7 +29,7 @@ class Stack:
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._flats: dict[FlatModel, int] = {}
-        self._matrices: dict[torch.dtype, _Matrix] = {}
+        self._matrices: dict[torch.dtype, Matrix] = {}
         self._windows: dict[Rows, Window] = {}
 
     def bind(self, model: nn.Module) -> FlatModel:
@@ -69,14 +60,13 @@ class Stack:
             self._windows[rows] = Window(self.flats[rows[0]], list(self._matrices.values()), rows)
         return self._windows[rows]
 
-    def _allocate(self, row: int, size: int, like: Tensor, padding: Tensor) -> Weights:
+    def _allocate(self, row: int, size: int, like: Tensor, padding: Tensor) -> Row:
         if like.dtype not in self._matrices:
-            fast = torch.zeros(self._rows, size, dtype=like.dtype, device=like.device)
-            self._matrices[like.dtype] = _Matrix(fast, torch.zeros_like(fast))
+            self._matrices[like.dtype] = Matrix(self._rows, size, like)
         matrix = self._matrices[like.dtype]
         if matrix.fast.shape[1] != size:
             raise ConfigError("Replicas that are computed together must have one model; these differ in size.")
-        return Weights(matrix.fast[row], matrix.grad[row], padding)
+        return Row(matrix, row, padding)
 
 
 class Window:
@@ -92,26 +82,29 @@ class Window:
         grads: their gradients, likewise.
     """
 
-    def __init__(self, flat: FlatModel, matrices: Sequence[_Matrix], rows: Rows) -> None:
+    def __init__(self, flat: FlatModel, matrices: Sequence[Matrix], rows: Rows) -> None:
         self._matrices = matrices
-        self._copies: Sequence[_Matrix] = ()
-        seen = [_Matrix(m.fast[rows[0] : rows[-1] + 1], m.grad[rows[0] : rows[-1] + 1]) for m in matrices]
-        if len(rows) != rows[-1] - rows[0] + 1:
-            self._rows = torch.tensor(rows, device=matrices[0].fast.device)
-            self._copies = seen = [_Matrix(m.fast[self._rows], torch.zeros_like(m.grad[self._rows])) for m in matrices]
-        fast = _named(flat, [m.fast for m in seen])
-        self.trained = {name: view.detach().requires_grad_() for name, view in fast.items()}
-        self.grads = _named(flat, [m.grad for m in seen])
+        self._follow = len(rows) == rows[-1] - rows[0] + 1
+        self._rows = torch.tensor(rows, device=matrices[0].fast.device)
+        self._fast = [self._part(matrix.fast, rows) for matrix in matrices]
+        self._grad = [self._part(matrix.grad, rows) for matrix in matrices]
+        self.trained = {name: view.detach().requires_grad_() for name, view in _named(flat, self._fast).items()}
+        self.grads = _named(flat, self._grad)
 
     def load(self) -> None:
         """Bring copies of the weights up to date."""
-        for matrix, copy in zip(self._matrices, self._copies, strict=bool(self._copies)):
-            torch.index_select(matrix.fast, 0, self._rows, out=copy.fast)
+        if not self._follow:
+            for matrix, copy in zip(self._matrices, self._fast, strict=True):
+                torch.index_select(matrix.fast, 0, self._rows, out=copy)
 
     def store(self) -> None:
         """Bring gradients from copies to their rows."""
-        for matrix, copy in zip(self._matrices, self._copies, strict=bool(self._copies)):
-            matrix.grad.index_copy_(0, self._rows, copy.grad)
+        if not self._follow:
+            for matrix, copy in zip(self._matrices, self._grad, strict=True):
+                matrix.grad.index_copy_(0, self._rows, copy)
+
+    def _part(self, matrix: Tensor, rows: Rows) -> Tensor:
+        return matrix[rows[0] : rows[-1] + 1] if self._follow else matrix[self._rows]
 
 
 def _named(flat: FlatModel, matrices: Sequence[Tensor]) -> dict[str, Tensor]:

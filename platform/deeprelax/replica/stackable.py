@@ -64,7 +64,7 @@ def why_not(
         return f"its forward changes the buffer {changed[0]!r}, as BatchNorm does in training mode"
     try:
         stacked = StackedGradients(task, device, _TRIED)
-        together = asks(stacked.stack.bind)
+        together = asks(stacked.bind)
         with warnings.catch_warnings():
             # torch's word for an operation that it would repeat for each replica, which gains nothing.
             warnings.filterwarnings("error", message="There is a performance drop")

@@ -16,14 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from deeprelax.replica.flat import FlatModel
 from deeprelax.replica.gradients import Ask
+from deeprelax.replica.local_step import Company, LocalStep
 from deeprelax.replica.masks import Drop, Masks
 from deeprelax.replica.stack import Stack, Window
+from deeprelax.replica.stacked_steps import StackedSteps
 from deeprelax.replica.start import initialized
 from deeprelax.replica.task import Batch, Task
 
 
-class StackedGradients:
+class StackedGradients(Company):
     """Answers the asks of replicas, of one run or of several, in as few calls as their batches allow.
 
     Replicas share a call if their batches have one size and are computed in one way (parts, precision). Memory beyond
@@ -36,15 +39,25 @@ class StackedGradients:
     """
 
     def __init__(self, task: Task, device: torch.device, rows: int) -> None:
-        self.stack = Stack(rows)
+        self._stack = Stack(rows)
+        self._steps = StackedSteps()
         self._task = task
         self._device = device
         self._model = initialized(task, seed=0, index=0).to(device)
         self._masks = Masks(self._model)
         self._drops: dict[tuple[object, ...], list[Drop]] = {}
 
+    def bind(self, model: nn.Module) -> FlatModel:
+        """Bind a replica's model; see :meth:`Stack.bind`."""
+        return self._stack.bind(model)
+
+    def make_later(self, step: LocalStep) -> None:
+        """Make a local step together with those of the other replicas, before the next gradients."""
+        self._steps.take(step)
+
     def answer(self, asks: Sequence[Ask]) -> None:
         """Compute the gradients of bound replicas into their storage, and set their losses."""
+        self._steps.make()
         for _, group in groupby(sorted(asks, key=self._order), key=self._kind):
             together = list(group)
             if len(together) == 1:
@@ -53,14 +66,14 @@ class StackedGradients:
                 self._answer(together)
 
     def _order(self, ask: Ask) -> tuple[object, ...]:
-        return (*self._kind(ask), self.stack.row(ask.gradients.flat))
+        return (*self._kind(ask), self._stack.row(ask.gradients.flat))
 
     @staticmethod
     def _kind(ask: Ask) -> tuple[object, ...]:
         return len(ask.indices), ask.gradients.accumulate, ask.gradients.precision
 
     def _answer(self, asks: Sequence[Ask]) -> None:
-        window = self.stack.window(tuple(self.stack.row(ask.gradients.flat) for ask in asks))
+        window = self._stack.window(tuple(self._stack.row(ask.gradients.flat) for ask in asks))
         window.load()
         totals = torch.zeros(len(asks), device=self._device)
         for number, parts in enumerate(zip(*(ask.gradients.parts(ask.indices) for ask in asks), strict=True)):
@@ -119,12 +132,12 @@ class StackedGradients:
     @cached_property
     def _common(self) -> Mapping[str, Tensor]:
         """Frozen parameters and buffers by name: the first replica's own tensors, for all that have the same."""
-        return _untrained(self.stack.flats[0].model)
+        return _untrained(self._stack.flats[0].model)
 
     @cached_property
     def _differing(self) -> Sequence[str]:
         """Names of those that are not the same in all replicas, as in runs of several seeds."""
-        others = [_untrained(flat.model) for flat in self.stack.flats[1:]]
+        others = [_untrained(flat.model) for flat in self._stack.flats[1:]]
         return [
             name for name, first in self._common.items() if not all(torch.equal(first, one[name]) for one in others)
         ]
