@@ -46,7 +46,8 @@ def fit(
         trainable: a registered name, ``module:function``, ``file.py:function``, or the function itself.
         coupling: a method's name with its default fields, or a configured coupling such as ``Parle(replicas=3)``.
         config: fields of the trainable's own config.
-        local: all replicas take turns in this process; False puts each on a Ray Train worker. The numbers are the same.
+        local: all replicas take turns in this process; False puts each on a Ray Train worker. The numbers are the same
+            (with ``vectorize``, to rounding).
         run_dir: folder of the run's files; None makes one under ``runs/``.
         force: train with springs past their stability bound too.
         verbose: let Ray talk.

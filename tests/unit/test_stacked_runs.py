@@ -80,13 +80,14 @@ def test_an_interrupt_saves_a_vectorized_run_at_the_next_exchange(tmp_path: Path
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"config": EVERYTHING}, "changes the buffer"),
+        ({"config": EVERYTHING, **coupling_of("parle", replicas=8)}, "changes the buffer"),
         ({"coupling": "sgd"}, "its one replica has no other"),
+        (coupling_of("parle", replicas=7), "it has 7 replicas, and below 8 it does not always pay"),
     ],
-    ids=["batchnorm", "one replica"],
+    ids=["batchnorm", "one replica", "few replicas"],
 )
 def test_auto_falls_back_to_the_same_run_and_logs_why_once(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
-    settings = coupling_of("parle") | fields
+    settings = {"config": WITHOUT_BATCHNORM, "epochs": 1, **fields}
     usual = train(tmp_path / "usual", **settings)
     fallen = train(tmp_path / "fallen", vectorize="auto", **settings)
     assert_same_run(fallen, usual)
@@ -98,9 +99,10 @@ def test_auto_falls_back_to_the_same_run_and_logs_why_once(fields: dict[str, Any
 def test_auto_leaves_a_large_model_alone_and_vectorizes_a_small_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = train(tmp_path / "small", **coupling_of("parle"), **(ALWAYS | {"vectorize": "auto"}))
+    settings = {"config": WITHOUT_BATCHNORM, "epochs": 1, "vectorize": "auto", **coupling_of("parle", replicas=8)}
+    small = train(tmp_path / "small", **settings)
     monkeypatch.setattr("deeprelax.execution.stacked.PAYS_BELOW_PARAMETERS", 20)
-    large = train(tmp_path / "large", **coupling_of("parle"), **(ALWAYS | {"vectorize": "auto"}))
+    large = train(tmp_path / "large", **settings)
     assert [row["vectorized"] for row in (*said(small), *said(large))] == [True, False]
     assert "its model has 83 parameters" in str(said(large)[0]["reason"])
 

@@ -16,8 +16,9 @@ from deeprelax.replica.stacked import StackedGradients
 from deeprelax.replica.start import initialized
 from deeprelax.replica.task import Task
 
+PAYS_FROM_REPLICAS = 8
 PAYS_BELOW_PARAMETERS = 100_000
-"""Models of this size and more keep a core busy by themselves; see benchmarks/README.md."""
+"""Where a call for all replicas was measured to be faster on a CPU; see benchmarks/README.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +63,20 @@ def why_not_to_stack(task: Task, config: RunConfig, device: torch.device) -> str
     """
     if config.make_coupling().replicas == 1:
         return "its one replica has no other to be computed with"
-    if config.vectorize == "auto" and device.type == "cpu":
-        size = sum(parameter.numel() for parameter in initialized(task, seed=0, index=0).parameters())
-        if size >= PAYS_BELOW_PARAMETERS:
-            return f"its model has {size:,} parameters, and from {PAYS_BELOW_PARAMETERS:,} on it hardly pays on a CPU"
-    return why_not_stacked(task, [config], device)
+    unpaid = _why_it_does_not_pay(task, config, device) if config.vectorize == "auto" else None
+    return unpaid or why_not_stacked(task, [config], device)
+
+
+def _why_it_does_not_pay(task: Task, config: RunConfig, device: torch.device) -> str | None:
+    if device.type != "cpu":
+        return f"whether it pays was not measured on {device.type}"
+    replicas = config.make_coupling().replicas
+    if replicas < PAYS_FROM_REPLICAS:
+        return f"it has {replicas} replicas, and below {PAYS_FROM_REPLICAS} it does not always pay"
+    size = sum(parameter.numel() for parameter in initialized(task, seed=0, index=0).parameters())
+    if size >= PAYS_BELOW_PARAMETERS:
+        return f"its model has {size:,} parameters, and from {PAYS_BELOW_PARAMETERS:,} on it hardly pays"
+    return None
 
 
 def run_stacked(task: Task, runs: Sequence[LocalRun], device: torch.device | None = None) -> Iterator[Progress]:
