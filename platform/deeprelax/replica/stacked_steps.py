@@ -22,7 +22,7 @@ class StackedSteps:
 
     def __init__(self) -> None:
         self._waiting: list[LocalStep] = []
-        self._couplings: dict[int, tuple[Coupling, int]] = {}
+        self._couplings: dict[int, tuple[Coupling, str]] = {}
         self._ranges: dict[tuple[int, int], list[RowRange]] = {}
 
     def take(self, step: LocalStep) -> None:
@@ -50,12 +50,11 @@ class StackedSteps:
                 most = max(1, (COMPILE_FROM_ELEMENTS - 1) // longest)
             yield from (group[i : i + most] for i in range(0, len(group), most))
 
-    def _kind(self, coupling: Coupling) -> int:
-        """Return a number that equal couplings share; the comparison is made once for each object, as it is slow."""
+    def _kind(self, coupling: Coupling) -> str:
+        """Return words that only equal couplings share, made once for each object."""
         if id(coupling) not in self._couplings:
-            same = [number for known, number in self._couplings.values() if known == coupling]
             # The object is kept, so that no other one takes its id.
-            self._couplings[id(coupling)] = coupling, same[0] if same else len(self._couplings)
+            self._couplings[id(coupling)] = coupling, repr(coupling)
         return self._couplings[id(coupling)][1]
 
     def _range(self, steps: Sequence[LocalStep]) -> list[RowRange]:
