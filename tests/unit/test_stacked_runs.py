@@ -131,6 +131,13 @@ def test_the_command_line_vectorizes(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "events.jsonl").read_text())["vectorized"] is True
 
 
+def test_the_command_line_says_why_it_does_not_vectorize(tmp_path: Path) -> None:
+    words = ["fit", TOY, "--local", "--vectorize", "auto", "--steps", "5", "--run-dir", str(tmp_path)]
+    asked = CliRunner().invoke(main, words)
+    assert asked.exit_code == 0, asked.output
+    assert "replicas one by one: it has 3 replicas, and below 8 it does not always pay" in asked.output
+
+
 # Several runs.
 
 

@@ -71,6 +71,8 @@ class Recorder:
             self.display.evaluated(self.evaluation)
         elif kind in self.endings:
             self.endings[kind].append(_numbers(event))
+        elif kind == "vectorize" and event["reason"]:
+            self.display.happened(f"replicas one by one: {event['reason']}")
         elif kind in _NEWS:
             self.display.happened(f"replica {event.get('replica')}: {kind} at step {event.get('step')}")
 
