@@ -41,6 +41,29 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     return train(folder, coupling, {"dropout": 0.1}, steps=STEPS, batch_size=4, population=population)
 
 
+def test_replicas_in_one_call_decide_as_one_by_one(adapted: RunResult, tmp_path: Path) -> None:
+    config = adapted.config
+    population = config.population
+    assert population is not None
+    stacked = train(
+        tmp_path / "run",
+        config.make_coupling(),
+        {"dropout": 0.1},
+        steps=STEPS,
+        batch_size=4,
+        population=population.model_dump(),
+        vectorize="always",
+    )
+    one_by_one, at_once = (
+        sorted(
+            (row["step"], row["replica"], row["source"], str(row["times"])) for row in RunStore(folder).rows("adapted")
+        )
+        for folder in (adapted.run_dir, stacked.run_dir)
+    )
+    assert len(one_by_one) > 3
+    assert at_once == one_by_one
+
+
 def near(value: float, other: float, largest: float) -> bool:
     return abs(value - other) <= TOLERANCE * max(value, FLOOR * largest)
 
