@@ -13,7 +13,7 @@ PYTHON = "python, empty"
 COMMANDS = {
     PYTHON: ("-c", "pass"),
     "import deeprelax": ("-c", "import deeprelax"),
-    "deeprelax --help": ("-m", "deeprelax.cli", "--help"),
+    "deeprelax --help": ("-m", "deeprelax", "--help"),
     "import torch, to compare": ("-c", "import torch"),
 }
 BARS_S = {"import deeprelax": 0.3, "deeprelax --help": 0.5}
