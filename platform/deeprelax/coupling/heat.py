@@ -30,8 +30,8 @@ class Heat(Coupling):
 
     Accuracy: p has no bias and a standard error of order -1/2 in L.
 
-    Reference: Chaudhari et al. 2018, Deep relaxation, arXiv:1704.04932, section 2.1 and the experiments of section 5
-    (heat).
+    Reference: Chaudhari et al. 2018, Deep relaxation, arXiv:1704.04932: the heat equation, and the experiments with
+    it.
 
     Args:
         gamma: γ > 0.

@@ -38,7 +38,7 @@ class Hj(Relaxation):
     The fixed point contracts while γh < (1 + d)/(1 - d) for curvatures up to h; h is not known beforehand, so this is
     not checked.
 
-    Reference: Chaudhari et al. 2018, Deep relaxation, arXiv:1704.04932, sections 3.2 and 5 (HJ).
+    Reference: Chaudhari et al. 2018, Deep relaxation, arXiv:1704.04932: Hopf-Lax, and the experiments with HJ.
 
     Args:
         variant: ``descent`` or ``fixed_point``.

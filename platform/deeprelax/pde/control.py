@@ -15,7 +15,7 @@ a constant, which makes a sharp test out of a noisy one. The controlled process 
 by exp(-beta V), so its expected terminal loss is below that of SGD. This is a theorem about a controlled SGD, not about
 Entropy-SGD.
 
-Reference: Chaudhari et al. 2017 (arXiv 1704.04932) section 5 and theorem 5; Fleming and Soner 2006.
+Reference: Chaudhari et al. 2017 (arXiv 1704.04932), the stochastic control interpretation; Fleming and Soner 2006.
 
 Shapes: G nodes, N time steps, P paths.
 """
