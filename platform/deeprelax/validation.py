@@ -34,5 +34,6 @@ def _problem(item: ErrorDetails, fields: list[str]) -> str:
     if item["type"].startswith("missing"):
         return f"Missing field {name!r}. Must be given."
     requirement = item["msg"].replace("Input should", "Must").removeprefix("Value error, ").removesuffix(".")
+    sentence = requirement if requirement.endswith("?") else f"{requirement}."
     # A validator of the whole config has no field of its own: its message names them.
-    return f"Invalid {name}={reprlib.repr(item['input'])}. {requirement}." if name else f"{requirement}."
+    return f"Invalid {name}={reprlib.repr(item['input'])}. {sentence}" if name else sentence

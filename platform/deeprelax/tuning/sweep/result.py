@@ -106,8 +106,8 @@ def write_trials(folder: Path, trials: Sequence[FrozenTrial], metrics: Sequence[
 
 
 def write_best(folder: Path, config: RunConfig) -> None:
-    """Write ``best.yaml``: the fields of the run that are not defaults."""
-    fields = config.model_dump(mode="json", exclude_defaults=True)
+    """Write ``best.yaml``: the fields of the run; those that nothing was given for are left out."""
+    fields = config.model_dump(mode="json", exclude_none=True)
     write_bytes(folder / "best.yaml", yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).encode())
 
 
