@@ -195,26 +195,6 @@ def test_a_silent_driver_learns_that_its_trial_is_lost(tmp_path: Path) -> None:
             trial.note(cost=1)
 
 
-def test_a_trial_that_is_lost_while_it_is_claimed_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with opened(tmp_path, terms(trials=2)) as slow, opened(tmp_path) as other:
-        claim = slow._claim
-
-        def stopped_after(trial_id: int) -> bool:
-            monkeypatch.setattr(slow, "_claim", claim)
-            claimed = claim(trial_id)
-            age(other, 60)
-            assert other.reclaim() == 1
-            return claimed
-
-        monkeypatch.setattr(slow, "_claim", stopped_after)
-        trial = ask(slow)
-        assert trial.number == 1
-        assert len(slow.leases.held) == 1
-        assert slow.counts() == counted(lost=1, waiting=1, running=1)
-
-
 def test_a_renewed_lease_does_not_end(tmp_path: Path) -> None:
     with opened(tmp_path, terms(trials=1)) as driver, opened(tmp_path) as other:
         trial = ask(driver)

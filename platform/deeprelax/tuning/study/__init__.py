@@ -2,8 +2,9 @@
 
 from deeprelax.tuning.study.grid import grid
 from deeprelax.tuning.study.listing import Listed, list_studies
+from deeprelax.tuning.study.outbox import together
 from deeprelax.tuning.study.study import Study
 from deeprelax.tuning.study.terms import Terms
 from deeprelax.tuning.study.trial import Trial
 
-__all__ = ["Listed", "Study", "Terms", "Trial", "grid", "list_studies"]
+__all__ = ["Listed", "Study", "Terms", "Trial", "grid", "list_studies", "together"]

@@ -3,6 +3,7 @@
 What is added to :class:`optuna.storages.RDBStorage`:
 
 - Each call waits for a database that is away (:class:`~deeprelax.tuning.study.link.Link`).
+- Several calls can be one transaction (:meth:`PatientStorage.together`).
 - SQLite transactions begin IMMEDIATE. By default they begin at the first write, so two drivers that claim a trial at
   the same time both read WAITING and both write RUNNING: SQLite has no ``SELECT ... FOR UPDATE``.
 - PostgreSQL sessions keep UTC. Optuna stores heartbeats without a time zone, so in local time all leases would end when
@@ -23,12 +24,14 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from deeprelax.errors import StudyError
 from deeprelax.tuning.study.address import Address
 from deeprelax.tuning.study.link import OPENING_S, Link
 from deeprelax.tuning.study.problems import MISSING_DRIVER
+from deeprelax.tuning.study.session import JoinedSession
 
 BUSY_S = 30
 """Seconds to wait for another process's transaction on an SQLite file."""
@@ -100,9 +103,31 @@ class PatientStorage(RDBStorage):
             event.listen(self.engine, "connect", _prepare_file)
             event.listen(self.engine, "begin", _begin_immediately)
             self.engine.dispose()  # the connections made so far do not know these
+        self.scoped_session = scoped_session(sessionmaker(bind=self.engine, class_=JoinedSession))
 
     def __getstate__(self) -> dict[object, object]:
         raise StudyError("A study is never pickled, since it knows a password. Send its name and open it there.")
+
+    @property
+    def session(self) -> JoinedSession:
+        """Return this thread's session."""
+        session = self.scoped_session()
+        assert isinstance(session, JoinedSession)
+        return session
+
+    def together(self, operation: Callable[[], _Result]) -> _Result:
+        """Return what ``operation`` returns; its calls of this storage are one transaction, repeated as a whole.
+
+        It must be short, since SQLite has one writer at a time, and change nothing but the database. It may not read
+        through Optuna's cache, which would keep what is rolled back.
+        """
+        session = self.session
+
+        def once() -> _Result:
+            with session.as_one():
+                return operation()
+
+        return self.link.call(once)
 
     def close(self) -> None:
         """Close all connections."""
@@ -145,6 +170,8 @@ def _patient(method: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
     def call(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
         storage = args[0]
         assert isinstance(storage, PatientStorage)
+        if storage.session.is_joined:
+            return method(*args, **kwargs)  # the whole transaction is repeated, not a part of it
         return storage.link.call(lambda: method(*args, **kwargs))
 
     return call

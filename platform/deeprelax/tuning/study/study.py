@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -49,6 +51,7 @@ class Study:
         self._id, self._first = joined.study_id, joined.first
         self._storage, self._driver = storage, driver
         self._cached: BaseStorage = get_storage(storage)
+        self._plain = optuna.Study(name, self._cached)
         self._attributes = storage.get_study_user_attrs(self._id)
         self._stop_at_start = self._attributes.get(STOP)
         self.leases: lease.Leases
@@ -123,18 +126,24 @@ class Study:
         Raises:
             StudyError: the database was away for too long.
         """
+        return next(iter(self.ask_some(1)), None)
+
+    def ask_some(self, most: int, share: int = 1) -> list[Trial]:
+        """Claim the next waiting trials in one transaction; none when none waits now or a stop was requested.
+
+        A trial that runs again comes alone: perhaps it is what has ended its process.
+
+        Args:
+            most: trials to claim, at least 1.
+            share: among how many the waiting ones are shared: no more than one in so many is claimed, rounded down,
+                though at least one.
+
+        Raises:
+            StudyError: the database was away for too long.
+        """
         if self.stop_requested:
-            return None
-        ledger = self._settled()
-        for waiting in ledger.waiting:
-            trial_id = self._trial_id(waiting)
-            if not self._claim(trial_id):
-                continue
-            try:
-                return self._begun(trial_id, waiting, ledger.following(waiting))
-            except UpdateFinishedTrialError:  # this driver was stopped for so long that it has lost the trial again
-                continue
-        return None
+            return []
+        return self._begun(self._claim(self._settled(), most, share))
 
     def reclaim(self) -> int:
         """Give the trials of silent drivers back to the queue; return how many this call has given back.
@@ -207,11 +216,11 @@ class Study:
                 return ledger
             for trial in waiting:
                 self._remove(trial)
-            for attempt in missing:
-                self._make(attempt)
+            self._storage.together(partial(self._make, *missing))
 
-    def _make(self, attempt: Attempt) -> None:
-        self._storage.create_new_trial(self._id, self._template(attempt))
+    def _make(self, *attempts: Attempt) -> None:
+        for attempt in attempts:
+            self._storage.create_new_trial(self._id, self._template(attempt))
 
     def _template(self, attempt: Attempt) -> FrozenTrial:
         attributes: dict[str, Json] = {SLOT: attempt.slot, ATTEMPT: attempt.number}
@@ -224,31 +233,57 @@ class Study:
         system = {"fixed_params": fixed} if fixed else {}
         return create_trial(state=TrialState.WAITING, user_attrs=attributes, system_attrs=system)
 
-    def _claim(self, trial_id: int) -> bool:
-        """Claim a waiting trial; return whether this driver was the first."""
-        # The lease is there before the trial runs, so no running trial is ever without one.
-        self._storage.record_heartbeat(trial_id)
+    def _claim(self, ledger: Ledger, most: int, share: int) -> list[FrozenTrial]:
+        """Claim waiting trials for this driver; what is to follow them is made as well."""
+        most = max(1, min(most, ledger.counts()["waiting"] // share))
+
+        def claim() -> list[FrozenTrial]:
+            claimed: list[FrozenTrial] = []
+            for waiting in ledger.waiting:
+                again = RETRY_OF in waiting.user_attrs
+                if (again and claimed) or not self._take(self._trial_id(waiting)):
+                    continue
+                claimed.append(waiting)
+                if again or len(claimed) == most:
+                    break
+            self._make(*filter(None, map(ledger.following, claimed)))
+            return claimed
+
+        return self._storage.together(claim)
+
+    def _take(self, trial_id: int) -> bool:
+        """Take a waiting trial; return whether this driver was the first."""
         try:
-            return self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+            if not self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                return False
         except UpdateFinishedTrialError:
             return False
+        # In one transaction, so no running trial is ever without a lease, nor without an owner.
+        self._storage.record_heartbeat(trial_id)
+        self._storage.set_trial_user_attr(trial_id, DRIVER, self._driver)
+        return True
 
-    def _begun(self, trial_id: int, claimed: FrozenTrial, following: Attempt | None) -> Trial:
-        self.leases.hold(trial_id)
+    def _begun(self, claimed: Sequence[FrozenTrial]) -> list[Trial]:
+        trial_ids = [self._trial_id(trial) for trial in claimed]
+        for trial_id in trial_ids:
+            self.leases.hold(trial_id)
         try:
-            self._storage.set_trial_user_attr(trial_id, DRIVER, self._driver)
-            if following is not None:
-                self._make(following)
-            return Trial(self._optuna(claimed.number), trial_id, self.terms, self._storage, self.leases)
+            return [
+                Trial(self._optuna(trial.number), trial_id, self.terms, self._storage, self.leases)
+                for trial, trial_id in zip(claimed, trial_ids, strict=True)
+            ]
         except BaseException:
-            self.leases.drop(trial_id)  # nobody would ever end it
+            for trial_id in trial_ids:
+                self.leases.drop(trial_id)  # nobody would ever end it
             raise
 
     def _trial_id(self, trial: FrozenTrial) -> int:
         return self._cached.get_trial_id_from_study_id_trial_number(self._id, trial.number)
 
     def _optuna(self, number: int = 0) -> optuna.Study:
-        return optuna.Study(self.name, self._cached, sampler=sampler_for(self.terms, number))
+        study = copy.copy(self._plain)  # a new one would ask the database for what is known
+        study.sampler = sampler_for(self.terms, number)
+        return study
 
     def _remove(self, duplicate: FrozenTrial) -> None:
         self._fail(self._trial_id(duplicate), {"kind": "duplicate", "why": "made by two drivers at the same time"})

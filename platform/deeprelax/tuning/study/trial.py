@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Literal, cast
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from deeprelax.errors import ConfigError, LeaseError, StudyError
 from deeprelax.tuning.study.leases import Leases
 from deeprelax.tuning.study.ledger import OUTCOME, Kind
+from deeprelax.tuning.study.outbox import Ending, LaterParameters, Write, store
 from deeprelax.tuning.study.storage import PatientStorage
 from deeprelax.tuning.study.terms import Json, Terms, plain
 
@@ -25,7 +26,8 @@ class Trial:
     """One trial that this driver has claimed.
 
     Its outcome is said once, by :meth:`complete`, :meth:`prune` or :meth:`fail`. Each of these waits for a database
-    that is away; :meth:`report` and :meth:`note` do not wait, what they say is delivered later.
+    that is away; :meth:`report` and :meth:`note` do not wait, what they say is delivered later. What several trials say
+    is one transaction inside :func:`~deeprelax.tuning.study.together`.
 
     Args:
         study: Optuna's study with the sampler of this trial.
@@ -38,13 +40,18 @@ class Trial:
     def __init__(
         self, study: optuna.Study, trial_id: int, terms: Terms, storage: PatientStorage, leases: Leases
     ) -> None:
-        self._study, self._id, self._terms = study, trial_id, terms
-        self._storage, self._leases = storage, leases
-        self._undelivered: deque[Callable[[], object]] = deque()
-        self._has_reported = False
+        self._id, self._terms, self._leases = trial_id, terms, leases
+        self.storage = storage
+        self.ending: Ending | None = None
+        """What was said of its end, and is not stored yet."""
+        self._said: list[Write] = []
+        self._reports: dict[int, float] = {}
+        self._is_held_back = False
         self._is_finished = False
         self.suggest = optuna.Trial(study, trial_id)
         """Optuna's trial, to be asked for the values of the parameters."""
+        self._at_once = self.suggest.storage
+        self._later = cast("BaseStorage", LaterParameters(self._at_once, self._said))
 
     @property
     def number(self) -> int:
@@ -69,12 +76,12 @@ class Trial:
         Raises:
             LeaseError: the trial was given back to the queue.
         """
-        self._has_reported = True
+        self._reports[int(step)] = float(value)
         if len(self._terms.metrics) > 1:
             newest: dict[str, Json] = {"value": _finite(value), "step": int(step)}
-            self._deliver(lambda: self._storage.set_trial_user_attr(self._id, REPORT, newest))
+            self._say(lambda: self.storage.set_trial_user_attr(self._id, REPORT, newest))
         else:
-            self._deliver(lambda: self._storage.set_trial_intermediate_value(self._id, int(step), float(value)))
+            self._say(lambda: self.storage.set_trial_intermediate_value(self._id, int(step), float(value)))
 
     def note(self, **values: Json) -> None:
         """Store plain JSON values with the trial, such as ``run_dir`` and ``cost``.
@@ -83,8 +90,11 @@ class Trial:
             ConfigError: a value is not plain JSON.
             LeaseError: the trial was given back to the queue.
         """
-        for name, value in values.items():
-            self._note(name, plain(value, name))
+        checked = {name: plain(value, name) for name, value in values.items()}
+        for name in checked:
+            if name.startswith(_RESERVED):
+                raise ConfigError(f"Invalid note {name!r}. Must not start with {_RESERVED!r}.")
+        self._say(*(partial(self.storage.set_trial_user_attr, self._id, *item) for item in checked.items()))
 
     def complete(self, values: Sequence[float]) -> None:
         """Store the values of the metrics. With a NaN or infinity among them the trial has failed, and is not retried.
@@ -118,10 +128,11 @@ class Trial:
             LeaseError: the trial was given back to the queue.
             StudyError: the outcome was said before, or the database was away for too long.
         """
-        if not self._has_reported:  # samplers learn from a pruned trial by its last intermediate value
+        if not self._reports:  # samplers learn from a pruned trial by its last intermediate value
             self.report(value, int(fidelity))
         self._finish(
             TrialState.PRUNED,
+            self._last_reported(),
             outcome={"kind": "pruned", "why": why, "value": _finite(value), "fidelity": float(fidelity)},
         )
 
@@ -149,62 +160,65 @@ class Trial:
     def _fail(self, why: str, kind: Kind) -> None:
         self._finish(TrialState.FAIL, outcome={"kind": kind, "why": why})
 
-    def _note(self, name: str, value: object) -> None:
-        if name.startswith(_RESERVED):
-            raise ConfigError(f"Invalid note {name!r}. Must not start with {_RESERVED!r}.")
-        self._deliver(lambda: self._storage.set_trial_user_attr(self._id, name, value))
+    def hold_back(self, now: bool = True) -> None:
+        """Store nothing of what is said from now on until it is asked for, as ``together`` does; or store it again."""
+        self._is_held_back = now
+        self.suggest.storage = self._later if now else self._at_once
 
-    def _deliver(self, write: Callable[[], object]) -> None:
-        """Write at once if the database is there, else later; in order either way."""
-        self._undelivered.append(write)
-        if self._storage.link.is_away:
-            return
-        try:
-            with self._storage.link.patience(0):
-                self._flush()
-        except UpdateFinishedTrialError:
-            pass
-        except StudyError:
-            return
-        else:
-            return
-        raise self._refused()
+    @property
+    def unstored(self) -> list[Write]:
+        """What the database has not been told, in order."""
+        if self.ending is None:
+            return self._said
+        state, values, outcome = self.ending.state, self.ending.values, self.ending.outcome
+        said = [] if outcome is None else [partial(self.storage.set_trial_user_attr, self._id, OUTCOME, dict(outcome))]
+        # Not Optuna's tell: it reads the trial twice, and our samplers have nothing to do after a trial.
+        return [*self._said, *said, partial(self.storage.set_trial_state_values, self._id, state, values)]
 
-    def _flush(self) -> None:
-        while self._undelivered:
-            self._undelivered[0]()
-            self._undelivered.popleft()
+    def stored(self, *, refused: bool) -> None:
+        """Hear that the database was told, or that somebody had finished the trial before."""
+        self._said.clear()
+        if self.ending is not None:
+            # Refused too if only the database's answer was lost.
+            refused = refused and not self._is_stored(self.ending)
+            self._is_finished = True
+            self._leases.drop(self._id)
+        if refused:
+            self._leases.lose(self._id)
+
+    def _last_reported(self) -> list[float] | None:
+        """Return what samplers take for the value of a pruned trial."""
+        last = self._reports[max(self._reports)]
+        return [last] if len(self._terms.metrics) == 1 and math.isfinite(last) else None
+
+    def _say(self, *writes: Write) -> None:
+        self._said += writes
+        if not self._is_held_back:
+            store([self])
+            self._refuse_lost()
 
     def _finish(
         self, state: TrialState, values: list[float] | None = None, outcome: Mapping[str, Json] | None = None
     ) -> None:
         if self._is_finished:
             raise StudyError(f"Trial {self.number} has its outcome already. It never changes.")
-        try:
-            self._flush()
-            if outcome is not None:
-                self._storage.set_trial_user_attr(self._id, OUTCOME, dict(outcome))
-            self._study.tell(self.suggest, values, state)
-        except (UpdateFinishedTrialError, ValueError):
-            # ValueError: Optuna's tell looks before it writes. Either way somebody has finished the trial.
-            ours = self._is_stored(state, outcome)
-        else:
-            ours = True
-        self._is_finished = True
-        self._leases.drop(self._id)
-        if not ours:
-            raise self._refused()
+        self.ending = Ending(state, values, outcome)
+        if not self._is_held_back:
+            store([self])
+            self._refuse_lost()
 
-    def _is_stored(self, state: TrialState, outcome: Mapping[str, Json] | None) -> bool:
+    def _is_stored(self, ending: Ending) -> bool:
         """Return whether the outcome stored is the one we said, and only the database's answer was lost."""
-        stored = self._storage.get_trial(self._id)
+        stored = self.storage.get_trial(self._id)
         assert stored.state.is_finished(), "only a finished trial refuses its outcome"
         # Who takes a trial away stores no outcome, and nobody but the owner stores COMPLETE or PRUNED.
-        return stored.state == state and stored.user_attrs.get(OUTCOME) == (None if outcome is None else dict(outcome))
+        said = None if ending.outcome is None else dict(ending.outcome)
+        return stored.state == ending.state and stored.user_attrs.get(OUTCOME) == said
 
-    def _refused(self) -> LeaseError:
-        self._leases.drop(self._id)
-        return LeaseError(
+    def _refuse_lost(self) -> None:
+        if not self.is_lost:
+            return
+        raise LeaseError(
             f"Trial {self.number} was given back to the queue, because its driver had been silent for too long; "
             "its result is refused. Another driver runs it again."
         )
