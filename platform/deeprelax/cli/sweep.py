@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 from click.core import ParameterSource
@@ -53,6 +53,10 @@ _RUN_OPTIONS = ("epochs", "steps", "batch_size", "seed")
 @click.option("--sampler-seed", type=int, default=0, help="Seed of the suggestions.")
 @click.option("--timeout", type=float, help="Seconds after which this driver stops.")
 @click.option("--max-gradients", type=int, help="Gradients of all trials together after which none begins.")
+@click.option(
+    "--pack", default="auto", metavar="N",
+    help="Trials that a process is given at once; auto: short ones, so many as last about 1.5 seconds.",
+)  # fmt: skip
 @click.option("--cpus-per-trial", type=float, default=1.0, help="CPUs a trial asks Ray for.")
 @click.option("--gpus-per-trial", type=float, default=0.0, help="GPUs a trial asks Ray for.")
 @click.option("--address", help="Address of a running Ray cluster.  [default: start one on this machine]")
@@ -68,6 +72,7 @@ def sweep(
     replicas: int | None,
     configs: tuple[str, ...],
     timeout: float | None,
+    pack: str,
     address: str | None,
     verbose: bool,
     as_json: bool,
@@ -91,7 +96,9 @@ def sweep(
         raise DeepRelaxError(f"Sweeps need more packages ({error}). Install deeprelax[ray,tune].") from None
     if resume_name is not None:
         _refuse_choices(click.get_current_context())
-        result = tuning.resume_sweep(resume_name, study=study, timeout=timeout, address=address, verbose=verbose)
+        result = tuning.resume_sweep(
+            resume_name, study=study, timeout=timeout, pack=_pack(pack), address=address, verbose=verbose
+        )
     else:
         run = {key: value for key in _RUN_OPTIONS if (value := options.pop(key)) is not None}
         result = tuning.sweep(
@@ -103,6 +110,7 @@ def sweep(
             coupling=assigned(assignments, "--set") | ({} if replicas is None else {"replicas": replicas}),
             run=run,
             timeout=timeout,
+            pack=_pack(pack),
             address=address,
             verbose=verbose,
             **options,  # type: ignore[arg-type]  # the options left are fields of SweepConfig, which checks them
@@ -116,9 +124,18 @@ def _given(value: str | None, what: str, fix: str) -> str:
     return value
 
 
+def _pack(word: str) -> int | Literal["auto"]:
+    if word == "auto":
+        return "auto"
+    try:
+        return int(word)
+    except ValueError:
+        raise ConfigError(f"Invalid --pack {word!r}. Must be a number of trials, or auto.") from None
+
+
 def _refuse_choices(context: click.Context) -> None:
     """Raise :class:`ConfigError` if anything was given that the study decides."""
-    free = {"resume_name", "study", "timeout", "address", "verbose", "as_json"}
+    free = {"resume_name", "study", "timeout", "pack", "address", "verbose", "as_json"}
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     wrong = [parameter.human_readable_name for parameter in context.command.params if parameter.name in given - free]
     if wrong:

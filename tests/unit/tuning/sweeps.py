@@ -21,6 +21,7 @@ from deeprelax.tuning.study import Study
 from deeprelax.tuning.sweep.config import SweepConfig
 from deeprelax.tuning.sweep.feasible import Feasible
 from deeprelax.tuning.sweep.outcome import Outcome, Result
+from deeprelax.tuning.sweep.packing import Pack, Packing
 from deeprelax.tuning.sweep.searcher import StudySearcher
 from deeprelax.tuning.sweep.trial import TrialConfig
 
@@ -81,7 +82,15 @@ class Sweeping:
     def ask(self, name: str) -> TrialConfig:
         found = self.searcher.suggest(name)
         assert isinstance(found, dict), found
+        assert "pack" not in found, "several trials"
         return found
+
+    def pack(self, name: str) -> list[TrialConfig]:
+        found = self.searcher.suggest(name)
+        assert isinstance(found, dict), found
+        assert "pack" in found, "one trial alone"
+        trials: list[TrialConfig] = json.loads(found["pack"])
+        return trials
 
     def runs(self, name: str) -> list[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = json.loads(self.ask(name)["runs"])
@@ -120,6 +129,7 @@ def sweeping(
     slots: int = 2,
     spent: float = 0.0,
     file: str = "studies",
+    pack: Pack = 1,
     **fields: Any,
 ) -> Iterator[Sweeping]:
     searched = searched or toy_space()
@@ -129,6 +139,7 @@ def sweeping(
     with Study.open("toys", terms, url=url, first=searched.published()) as study:
         heard = Heard()
         searcher = StudySearcher(
-            study, searched, Feasible(config, find(TOY)), config, lambda: slots, spent, {"nodes": 1}, heard
-        )
+            study, searched, Feasible(config, find(TOY)), config, lambda: slots, spent, {"nodes": 1}, heard,
+            Packing(pack, config),
+        )  # fmt: skip
         yield Sweeping(searcher, study, heard)

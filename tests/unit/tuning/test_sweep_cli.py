@@ -64,6 +64,11 @@ BAD = {
     "all held out": Bad(digits("--holdout", "1"), ["Invalid holdout=1", "1"]),
     "nothing held out": Bad(digits("--holdout", "0.0001"), ["Invalid holdout=0.0001", "at least one"]),
     "no gradients": Bad(digits("--max-gradients", "0"), ["Invalid max_gradients=0"]),
+    "no pack": Bad(digits("--pack", "0"), ["Invalid pack=0", ">= 1"]),
+    "pack that is no number": Bad(digits("--pack", "many"), ["Invalid --pack 'many'", "auto"]),
+    "pack under a scheduler": Bad(
+        digits("--pack", "2", "--scheduler", "asha"), ["Invalid pack=2", "scheduler='asha'", "1 or auto"]
+    ),
     "no time": Bad(digits("--timeout", "0"), ["Invalid timeout=0", "> 0"]),
     "a trial that never fits": Bad(digits("--cpus-per-trial", "4000"), ["4000 CPU", "missing: ", "cpus_per_trial"]),
     "a GPU that is not there": Bad(digits("--gpus-per-trial", "1"), ["missing: 1 GPU"]),

@@ -193,17 +193,18 @@ def test_a_trial_that_another_driver_was_given_is_stopped_and_its_result_refused
 def test_a_trial_that_is_lost_while_it_begins_is_left_to_the_others(
     toys: Sweeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = toys.study.ask
+    ask = toys.study.ask_some
 
-    def ask_and_lose() -> Any:
-        trial = ask()
-        if trial is not None and not toys.study.counts()["preempted"]:
-            toys.study._give_back(trial.suggest._trial_id)
-        return trial
+    def ask_and_lose(most: int, share: int) -> Any:
+        trials = ask(most, share)
+        if trials and not toys.study.counts()["preempted"]:
+            toys.study._give_back(trials[0].suggest._trial_id)
+        return trials
 
-    monkeypatch.setattr(toys.study, "ask", ask_and_lose)
+    monkeypatch.setattr(toys.study, "ask_some", ask_and_lose)
     assert toys.runs("a")
     assert toys.searcher.error is None
+    assert toys.study.counts()["preempted"] == 1
     assert len(toys.searcher.open) == len(toys.heard.begun_) == 1
 
 
@@ -211,7 +212,7 @@ def test_a_database_that_is_gone_ends_the_sweep_with_its_error(toys: Sweeping, m
     def away(*_: object) -> None:
         raise StudyError("Cannot use the study database.")
 
-    monkeypatch.setattr(toys.study, "ask", away)
+    monkeypatch.setattr(toys.study, "ask_some", away)
     assert toys.searcher.suggest("a") == Searcher.FINISHED
     assert isinstance(toys.searcher.error, StudyError)
 

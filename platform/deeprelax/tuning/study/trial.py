@@ -63,6 +63,19 @@ class Trial:
         """Whether the trial was given back to the queue meanwhile; training it on is in vain."""
         return self._leases.is_lost(self._id)
 
+    def refuse_lost(self) -> None:
+        """Raise if the trial was given back to the queue.
+
+        Raises:
+            LeaseError: it was; what was said of it is refused.
+        """
+        if not self.is_lost:
+            return
+        raise LeaseError(
+            f"Trial {self.number} was given back to the queue, because its driver had been silent for too long; "
+            "its result is refused. Another driver runs it again."
+        )
+
     def report(self, value: float, step: int) -> None:
         """Store an intermediate value of the first metric.
 
@@ -195,7 +208,7 @@ class Trial:
         self._said += writes
         if not self._is_held_back:
             store([self])
-            self._refuse_lost()
+            self.refuse_lost()
 
     def _finish(
         self, state: TrialState, values: list[float] | None = None, outcome: Mapping[str, Json] | None = None
@@ -205,7 +218,7 @@ class Trial:
         self.ending = Ending(state, values, outcome)
         if not self._is_held_back:
             store([self])
-            self._refuse_lost()
+            self.refuse_lost()
 
     def _is_stored(self, ending: Ending) -> bool:
         """Return whether the outcome stored is the one we said, and only the database's answer was lost."""
@@ -214,14 +227,6 @@ class Trial:
         # Who takes a trial away stores no outcome, and nobody but the owner stores COMPLETE or PRUNED.
         said = None if ending.outcome is None else dict(ending.outcome)
         return stored.state == ending.state and stored.user_attrs.get(OUTCOME) == said
-
-    def _refuse_lost(self) -> None:
-        if not self.is_lost:
-            return
-        raise LeaseError(
-            f"Trial {self.number} was given back to the queue, because its driver had been silent for too long; "
-            "its result is refused. Another driver runs it again."
-        )
 
 
 def _finite(value: float) -> float | None:

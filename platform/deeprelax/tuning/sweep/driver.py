@@ -25,6 +25,7 @@ from deeprelax.tuning.sweep.admission import Shape, concurrency, own_node, requi
 from deeprelax.tuning.sweep.config import SweepConfig
 from deeprelax.tuning.sweep.feasible import Feasible
 from deeprelax.tuning.sweep.outcome import Audience
+from deeprelax.tuning.sweep.packing import Packing
 from deeprelax.tuning.sweep.schedulers import make_scheduler
 from deeprelax.tuning.sweep.searcher import Deadline, StudySearcher
 from deeprelax.tuning.sweep.trial import Given, SweepTrial
@@ -52,6 +53,7 @@ class Drive:
         given: to every trial.
         spent: gradients that earlier trials have cost.
         audience: hears what happens.
+        packing: chooses how many trials of the study are one of Tune; None: one.
         ends: value of the monotonic clock at which this driver stops, or None.
         address: of a running cluster; None uses the connected one or starts one on this machine.
         scratch: folder for Tune's own files, which are removed at the end; None makes one beside the trials.
@@ -65,6 +67,7 @@ class Drive:
     given: Given
     spent: float
     audience: Audience
+    packing: Packing | None = None
     ends: float | None = None
     address: str | None = None
     scratch: Path | None = None
@@ -84,8 +87,9 @@ def drive(what: Drive) -> bool:
     with connection(what.address, int(own_node()["CPU"]), verbose=what.verbose):
         slots = Slots(shape_of(what.config.cpus_per_trial, what.config.gpus_per_trial))
         searcher = StudySearcher(
-            what.study, what.space, what.feasible, what.config, slots, what.spent, _cluster(), what.audience
-        )
+            what.study, what.space, what.feasible, what.config, slots, what.spent, _cluster(), what.audience,
+            what.packing,
+        )  # fmt: skip
         with stopping(searcher), quiet_tune(verbose=what.verbose), _scratch(what) as folder:
             try:
                 _tuner(what, searcher, folder).fit()

@@ -28,6 +28,7 @@ from deeprelax.tuning.sweep.feasible import Feasible, check_feasible
 from deeprelax.tuning.sweep.finale import command_of, importances, run_of, train_on_all
 from deeprelax.tuning.sweep.metrics import check_metrics
 from deeprelax.tuning.sweep.outcome import ERRORS
+from deeprelax.tuning.sweep.packing import Pack, Packing
 from deeprelax.tuning.sweep.result import SweepResult, reasons, write_best, write_summary, write_trials
 from deeprelax.tuning.sweep.standing import Standing, cost_of
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 SWEEPS = Path("runs/sweeps")
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 - all that a driver decides for itself
     trainable: str | Function,
     *,
     space: str | SearchSpace,
@@ -47,6 +48,7 @@ def sweep(
     study: str | None = None,
     config: Mapping[str, object] | None = None,
     timeout: float | None = None,
+    pack: Pack = "auto",
     address: str | None = None,
     show_progress: bool = True,
     verbose: bool = False,
@@ -64,6 +66,7 @@ def sweep(
         study: URL of the study's database; None takes ``DEEPRELAX_STUDY``, or the file ``runs/studies.db``.
         config: fields of the trainable's own config.
         timeout: seconds after which this driver begins no trial and gives the running ones back.
+        pack: trials that a process is given at once, as :class:`~deeprelax.tuning.sweep.packing.Packing` says.
         address: of a running Ray cluster; None uses the connected one, or starts one on this machine.
         show_progress: a live table on a terminal, a line a finished trial elsewhere; on standard error.
         verbose: let Ray talk.
@@ -96,9 +99,10 @@ def sweep(
     check_metrics(agreed.metrics, task)
     check_feasible(searched, Feasible(agreed, chosen))
     _check_timeout(timeout)
+    packing = Packing(pack, agreed)
     _admit(agreed, address)
     with Study.open(called, terms, url=study, first=first) as opened:
-        return _sweep(_Sweep(chosen, searched, agreed, opened, address, timeout, show_progress, verbose))
+        return _sweep(_Sweep(chosen, searched, agreed, opened, address, timeout, packing, show_progress, verbose))
 
 
 def resume_sweep(
@@ -106,6 +110,7 @@ def resume_sweep(
     *,
     study: str | None = None,
     timeout: float | None = None,
+    pack: Pack = "auto",
     address: str | None = None,
     show_progress: bool = True,
     verbose: bool = False,
@@ -114,9 +119,10 @@ def resume_sweep(
 
     Args:
         name: of the study.
-        study: URL of its database, like ``timeout``, ``address``, ``show_progress`` and ``verbose`` as in
+        study: URL of its database, like ``timeout``, ``pack``, ``address``, ``show_progress`` and ``verbose`` as in
             :func:`sweep`.
         timeout: seconds.
+        pack: trials of a pack, or auto.
         address: of a cluster.
         show_progress: on standard error.
         verbose: let Ray talk.
@@ -134,8 +140,9 @@ def resume_sweep(
                 f"Invalid space {agreed.space!r}: it is another one here than in the study {name!r}. Must be the same; "
                 "install the version of its package that the study was made with."
             )
+        packing = Packing(pack, agreed)
         _admit(agreed, address)
-        return _sweep(_Sweep(chosen, searched, agreed, opened, address, timeout, show_progress, verbose))
+        return _sweep(_Sweep(chosen, searched, agreed, opened, address, timeout, packing, show_progress, verbose))
 
 
 @dataclass(frozen=True)
@@ -148,6 +155,7 @@ class _Sweep:
     study: Study
     address: str | None
     timeout: float | None
+    packing: Packing
     show_progress: bool
     verbose: bool
 
@@ -201,6 +209,7 @@ def _drive(what: _Sweep) -> bool:
                 },
                 spent=standing.gradients,
                 audience=display,
+                packing=what.packing,
                 ends=ends,
                 address=what.address,
                 verbose=what.verbose,

@@ -16,6 +16,8 @@ FAILED = "failed"
 DIVERGED = "diverged"
 GRADIENTS = "gradients"
 ERRORS = "standard_errors"
+PACK = "pack"
+"""The results of a pack's trials, as JSON; then none of the others is there."""
 
 
 class Audience(Protocol):

@@ -5,26 +5,38 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
 from optuna.exceptions import UpdateFinishedTrialError
+from ray.tune.result import TIME_TOTAL_S
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from deeprelax.config import RunConfig
 from deeprelax.errors import ConfigError, DeepRelaxError, LeaseError, StudyError
 from deeprelax.tuning.space import SearchSpace
-from deeprelax.tuning.study import Study, Trial
+from deeprelax.tuning.study import Study, Trial, together
 from deeprelax.tuning.study.terms import Json
 from deeprelax.tuning.sweep.config import SweepConfig
 from deeprelax.tuning.sweep.deaths import Deaths
 from deeprelax.tuning.sweep.feasible import Feasible
-from deeprelax.tuning.sweep.outcome import DIVERGED, ERRORS, FAILED, FINISHED, GRADIENTS, Audience, Outcome, Result
+from deeprelax.tuning.sweep.outcome import (
+    DIVERGED,
+    ERRORS,
+    FAILED,
+    FINISHED,
+    GRADIENTS,
+    PACK,
+    Audience,
+    Outcome,
+    Result,
+)
+from deeprelax.tuning.sweep.packing import Packing
 from deeprelax.tuning.sweep.schedulers import reason
-from deeprelax.tuning.sweep.trial import TrialConfig
+from deeprelax.tuning.sweep.trial import PackConfig, TrialConfig
 
 POLL_S = 0.5
 """Seconds between two questions to the study after it had nothing to do."""
@@ -49,12 +61,14 @@ class Open:
     Args:
         trial: of the study.
         requested: its run.
+        runs: the same, resolved for each seed.
         last: what it reported last.
         reports: how often it has reported.
     """
 
     trial: Trial
     requested: RunConfig
+    runs: Sequence[RunConfig]
     last: Result = field(default_factory=dict)
     reports: int = 0
 
@@ -74,6 +88,7 @@ class StudySearcher(Searcher):
         spent: gradients that earlier trials of the study have cost.
         cluster: plain JSON, stored with every trial: what it is trained on.
         audience: hears what happens.
+        packing: chooses how many trials of the study are one of Tune; None: one.
     """
 
     def __init__(
@@ -86,12 +101,14 @@ class StudySearcher(Searcher):
         spent: float,
         cluster: Mapping[str, Json],
         audience: Audience,
+        packing: Packing | None = None,
     ) -> None:
         super().__init__()
         self.stopping = self.interrupted = False
         self.error: Exception | None = None
         self.deaths = Deaths()
         self.open: dict[str, Open] = {}
+        self.packs: dict[str, list[Open]] = {}
         self._study = study
         self._space = space
         self._feasible = feasible
@@ -100,6 +117,7 @@ class StudySearcher(Searcher):
         self._spent = spent
         self._cluster = cluster
         self._audience = audience
+        self._packing = packing or Packing(1, config)
         self._asked_in_vain = self._reclaimed = -math.inf
         self._refused = self._failed = 0
 
@@ -112,11 +130,11 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing."""
 
-    def suggest(self, trial_id: str) -> TrialConfig | str | None:  # type: ignore[override]
+    def suggest(self, trial_id: str) -> TrialConfig | PackConfig | str | None:  # type: ignore[override]
         """Return the next trial, None while there is nothing to do, or FINISHED."""
         if self.stopping or self.error is not None:
             return str(self.FINISHED)
-        if len(self.open) >= self._slots() or time.monotonic() < self._asked_in_vain + POLL_S:
+        if len(self.open) + len(self.packs) >= self._slots() or time.monotonic() < self._asked_in_vain + POLL_S:
             return None
         try:
             self._reclaim()
@@ -138,23 +156,32 @@ class StudySearcher(Searcher):
         return opened is not None and opened.trial.is_lost
 
     def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
-        """Tell the study how a trial has ended."""
-        opened = self.open.pop(trial_id)
+        """Tell the study how a trial has ended, or all of a pack."""
+        ended = self.packs.pop(trial_id, None) or [self.open.pop(trial_id)]
+        self._asked_in_vain = -math.inf  # it may have been the last
+        lost = self.deaths.why(trial_id) if error else ""
         if result:
-            self._hear(opened, result)
+            self._packing.took(_number(result, TIME_TOTAL_S, 0.0), len(ended))
+            for opened, own in zip(ended, _results(result), strict=True):
+                self._hear(opened, own)
         try:
-            outcome, why = self._close(opened, self.deaths.why(trial_id) if error else "")
-        except LeaseError as refused:
-            outcome, why = "preempted", str(refused)
+            with together([opened.trial for opened in ended]):
+                outcomes = [
+                    self._lose(opened.trial, lost, alone=len(ended) == 1) if lost else self._close(opened)
+                    for opened in ended
+                ]
         except StudyError as away:
             self.error = away
             return
-        self._audience.ended(opened.trial.number, outcome, why, opened.last, opened.requested)
+        for opened, (outcome, why) in zip(ended, outcomes, strict=True):
+            self._tell(opened, outcome, why)
 
     def give_back(self) -> None:
         """Return the trials that are still open to the queue: this driver stops."""
-        while self.open:
-            _, opened = self.open.popitem()
+        given_back = [*self.open.values(), *(opened for pack in self.packs.values() for opened in pack)]
+        self.open.clear()
+        self.packs.clear()
+        for opened in given_back:
             with suppress(DeepRelaxError):  # without the database their leases end by themselves
                 opened.trial.fail("its driver was stopped", kind="preempted")
             self._audience.ended(opened.trial.number, "preempted", "", opened.last, opened.requested)
@@ -164,37 +191,40 @@ class StudySearcher(Searcher):
             self._study.reclaim()
             self._reclaimed = time.monotonic()
 
-    def _next(self, trial_id: str) -> TrialConfig | str | None:
+    def _next(self, trial_id: str) -> TrialConfig | PackConfig | str | None:
         for _ in range(INFEASIBLE_AT_ONCE):
-            trial = None if self._exhausted else self._study.ask()
-            if trial is None:
+            trials = [] if self._exhausted else self._study.ask_some(self._packing.size, self._slots())
+            if not trials:
                 self._asked_in_vain = time.monotonic()
-                over = self._study.finished or (self._exhausted and not self.open)
+                over = self._study.finished or (self._exhausted and not self.open and not self.packs)
                 return str(self.FINISHED) if over else None
-            try:
-                runs = self._begin(trial, trial_id)
-            except (
-                LeaseError,
-                UpdateFinishedTrialError,
-            ):  # the driver was silent, another one has the trial
-                continue
-            if runs is not None:
-                return TrialConfig(number=trial.number, runs=json.dumps([run.job() for run in runs]))
+            begun = [opened for trial in trials if (opened := self._begin(trial)) is not None]
+            if len(begun) == 1:
+                self.open[trial_id] = begun[0]
+                return _config(begun[0])
+            if begun:
+                self.packs[trial_id] = begun
+                return PackConfig(pack=json.dumps([_config(opened) for opened in begun]))
         return None
 
-    def _begin(self, trial: Trial, trial_id: str) -> list[RunConfig] | None:
-        """Return the trial's runs, or None if it cannot be trained."""
+    def _begin(self, trial: Trial) -> Open | None:
+        """Return the trial with its runs, or None if it cannot be trained."""
         try:
-            requested = self._feasible.requested(self._space.suggest(trial.suggest))
-            runs = self._feasible.runs(requested)
+            with together([trial]):
+                requested = self._feasible.requested(self._space.suggest(trial.suggest))
+                runs = self._feasible.runs(requested)
+                trial.note(run=cast("Json", requested.job()), cluster=self._cluster)
+        except UpdateFinishedTrialError:  # the driver was silent, another one has the trial
+            return None
         except ConfigError as error:
-            self._refuse(trial, str(error))
+            with suppress(LeaseError):
+                self._refuse(trial, str(error))
+            return None
+        if trial.is_lost:
             return None
         self._refused = 0
-        trial.note(run=cast("Json", requested.job()), cluster=self._cluster)
-        self.open[trial_id] = Open(trial, requested)
         self._audience.begun(trial.number)
-        return runs
+        return Open(trial, requested, runs)
 
     def _refuse(self, trial: Trial, why: str) -> None:
         trial.fail(why, kind="infeasible")
@@ -206,15 +236,26 @@ class StudySearcher(Searcher):
                 f"fields. The last one: {why}"
             )
 
+    def _tell(self, opened: Open, outcome: Outcome, why: str) -> None:
+        try:
+            opened.trial.refuse_lost()
+        except LeaseError as refused:
+            outcome, why = "preempted", str(refused)
+        self._audience.ended(opened.trial.number, outcome, why, opened.last, opened.requested)
+
     def _hear(self, opened: Open, result: Result) -> None:
         self._spent += _number(result, GRADIENTS, 0.0) - _number(opened.last, GRADIENTS, 0.0)
         opened.last = result
         opened.reports += 1
 
-    def _close(self, opened: Open, lost: str) -> tuple[Outcome, str]:
+    def _lose(self, trial: Trial, why: str, *, alone: bool) -> tuple[Outcome, str]:
+        if alone:
+            return self._fail(trial, why)
+        trial.fail(why, kind="preempted")  # one of the pack may be the reason: each runs again, alone
+        return "preempted", why
+
+    def _close(self, opened: Open) -> tuple[Outcome, str]:
         trial, last = opened.trial, opened.last
-        if lost:
-            return self._fail(trial, lost)
         if last.get(DIVERGED):
             trial.note(failure=str(last[FAILED]))
             trial.complete([math.nan for _ in self._config.metrics])
@@ -277,6 +318,15 @@ class Deadline(Stopper):
         if self._ends is not None and time.monotonic() >= self._ends:
             self._searcher.stopping = True
         return self._searcher.stopping or self._searcher.error is not None
+
+
+def _config(opened: Open) -> TrialConfig:
+    return TrialConfig(number=opened.trial.number, runs=json.dumps([run.job() for run in opened.runs]))
+
+
+def _results(result: Result) -> list[Result]:
+    """Return the result of each trial."""
+    return list(json.loads(str(result[PACK]))) if PACK in result else [result]
 
 
 def _cost(last: Result) -> dict[str, Json]:

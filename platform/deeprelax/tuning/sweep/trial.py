@@ -15,7 +15,7 @@ from deeprelax.errors import DeepRelaxError, DivergedError
 from deeprelax.reference import Reference
 from deeprelax.registry import resolve
 from deeprelax.replica.task import Task
-from deeprelax.tuning.sweep.outcome import DIVERGED, ERRORS, FAILED, FINISHED, GRADIENTS
+from deeprelax.tuning.sweep.outcome import DIVERGED, ERRORS, FAILED, FINISHED, GRADIENTS, PACK
 from deeprelax.tuning.sweep.replication import Replication
 
 DONE = "done"
@@ -46,14 +46,24 @@ class TrialConfig(TypedDict):
     runs: str
 
 
+class PackConfig(TypedDict):
+    """What makes several trials that one process trains in one step.
+
+    Args:
+        pack: a list of :class:`TrialConfig`, as JSON.
+    """
+
+    pack: str
+
+
 class SweepTrial(Trainable):
     """A trial; Tune calls ``setup`` once a process, ``reset_config`` for every further trial in it, ``step`` to train.
 
     All replicas of all seeds are in this process. What the trial's own code raises is a fact about the trial and part
-    of its result: the process lives on for the next one.
+    of its result: the process lives on for the next one. A pack is to Tune one trial with one step.
     """
 
-    def setup(self, config: TrialConfig, given: Given) -> None:  # type: ignore[override]  # from with_parameters
+    def setup(self, config: TrialConfig | PackConfig, given: Given) -> None:  # type: ignore[override]  # from with_parameters
         """Begin the first trial. Nothing is loaded here: what fails here, Tune takes for the death of the process."""
         self._replication: Replication | None = None
         self._reference = Reference(**cast("dict[str, str]", given["reference"]))
@@ -61,16 +71,32 @@ class SweepTrial(Trainable):
         self._tasks: dict[str, Task] = {}
         self._begin(config)
 
-    def reset_config(self, new_config: TrialConfig) -> bool:  # type: ignore[override]  # Tune says dict[Any, Any]
-        """Begin another trial."""
+    def reset_config(self, new_config: TrialConfig | PackConfig) -> bool:  # type: ignore[override]  # Tune says dict[Any, Any]
+        """Begin another trial, or pack."""
         self._begin(new_config)
         return True
 
     def step(self) -> dict[str, object]:
-        """Train to the next evaluation of the center and return it."""
+        """Train to the next evaluation of the center and return it; a pack is trained to its end."""
+        if "pack" in self._given:
+            return {
+                PACK: json.dumps([self._to_the_end(config) for config in json.loads(self._given["pack"])]),
+                DONE: True,
+            }
+        return self._advance(self._given)
+
+    def _to_the_end(self, config: TrialConfig) -> dict[str, object]:
+        """Train a trial and return its last result, whichever way it ends."""
+        self._replication = None
+        while True:
+            result = self._advance(config)
+            if result[DONE]:
+                return result
+
+    def _advance(self, config: TrialConfig) -> dict[str, object]:
         try:
             if self._replication is None:
-                self._replication = self._replicate()
+                self._replication = self._replicate(config)
             judgement = self._replication.advance()
         except Exception as error:  # noqa: BLE001 - whatever the trainable's code raises
             self._replication = None
@@ -83,15 +109,15 @@ class SweepTrial(Trainable):
             DONE: judgement.finished,
         }
 
-    def _begin(self, config: TrialConfig) -> None:
-        self._config = config
+    def _begin(self, given: TrialConfig | PackConfig) -> None:
+        self._given = given
         self._replication = None
 
-    def _replicate(self) -> Replication:
-        runs: list[Mapping[str, object]] = json.loads(self._config["runs"])
+    def _replicate(self, config: TrialConfig) -> Replication:
+        runs: list[Mapping[str, object]] = json.loads(config["runs"])
         configs = [RunConfig(**run) for run in runs]
         torch.set_num_threads(configs[0].threads or 1)
-        return Replication(self._task(configs[0]), configs, self._folder / f"{self._config['number']:05d}")
+        return Replication(self._task(configs[0]), configs, self._folder / f"{config['number']:05d}")
 
     def _task(self, config: RunConfig) -> Task:
         """Return the trial's task; the last one is kept, since most sweeps have only one."""
