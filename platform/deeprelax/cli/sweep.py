@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deeprelax.tuning.sweep import SweepResult
 
 _STOPPED = 130
-_RUN_OPTIONS = ("epochs", "steps", "batch_size", "seed")
+_RUN_OPTIONS = ("epochs", "steps", "batch_size", "seed", "vectorize")
 
 
 @main.command(context_settings={"show_default": True})
@@ -49,6 +49,10 @@ _RUN_OPTIONS = ("epochs", "steps", "batch_size", "seed")
 @click.option("--epochs", type=float, help="Data passes of each replica.  [default: 10]")
 @click.option("--steps", type=int, help="Mini-batch steps of each replica, instead of --epochs.")
 @click.option("--batch-size", type=int, help="Samples of a step.  [default: the trainable's]")
+@click.option(
+    "--vectorize", type=click.Choice(["never", "auto", "always"]),
+    help="Compute the replicas of small models together, of a whole pack too; equal to rounding.  [default: never]",
+)  # fmt: skip
 @click.option("--seed", type=int, help="First seed of every trial.  [default: 0]")
 @click.option("--sampler-seed", type=int, default=0, help="Seed of the suggestions.")
 @click.option("--timeout", type=float, help="Seconds after which this driver stops.")

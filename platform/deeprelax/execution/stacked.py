@@ -63,14 +63,21 @@ def why_not_to_stack(task: Task, config: RunConfig, device: torch.device) -> str
     """
     if config.make_coupling().replicas == 1:
         return "its one replica has no other to be computed with"
-    unpaid = _why_it_does_not_pay(task, config, device) if config.vectorize == "auto" else None
+    replicas = config.make_coupling().replicas
+    unpaid = why_it_does_not_pay(task, replicas, device) if config.vectorize == "auto" else None
     return unpaid or why_not_stacked(task, [config], device)
 
 
-def _why_it_does_not_pay(task: Task, config: RunConfig, device: torch.device) -> str | None:
+def why_it_does_not_pay(task: Task, replicas: int, device: torch.device) -> str | None:
+    """Return why computing replicas together may take longer than one by one; None where it was measured not to.
+
+    Args:
+        task: that they train.
+        replicas: how many there are, of all runs.
+        device: of the models.
+    """
     if device.type != "cpu":
         return f"whether it pays was not measured on {device.type}"
-    replicas = config.make_coupling().replicas
     if replicas < PAYS_FROM_REPLICAS:
         return f"it has {replicas} replicas, and below {PAYS_FROM_REPLICAS} it does not always pay"
     size = sum(parameter.numel() for parameter in initialized(task, seed=0, index=0).parameters())

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
+from tests.unit.toytasks import TOY, ToyConfig, toy
 from tests.unit.tuning.sweeps import Sweeping, agreed, stiff_space, sweeping
 from tests.unit.tuning.test_sweep_searcher import result
 from tests.unit.tuning.test_sweep_trial import given, trial_config
 
+from deeprelax.config import RunConfig
 from deeprelax.errors import ConfigError, StudyError
 from deeprelax.tuning.sweep import searcher as module
 from deeprelax.tuning.sweep.packing import MOST, MOST_LEARNING, PACK_S, Packing
@@ -217,6 +219,86 @@ def test_a_pack_has_the_numbers_of_its_trials_alone_bit_for_bit(process: SweepTr
     assert len(files[0].splitlines()) == 2, "every evaluation is in the folder"
     alone = [one_by_one(process, trial) for trial in trials]
     assert [numbers(row) for row in together] == [numbers(row) for row in alone]
+
+
+def vectorized(trial: TrialConfig, how: str = "always") -> TrialConfig:
+    runs = [run | {"vectorize": how} for run in json.loads(trial["runs"])]
+    return TrialConfig(number=trial["number"], runs=json.dumps(runs))
+
+
+def test_trials_computed_together_have_the_same_results_to_rounding(process: SweepTrial, tmp_path: Path) -> None:
+    trials = [
+        trial_config(1, 5, dropout=0.3),
+        trial_config(2, 6, 7, dropout=0.3),
+        trial_config(3, 5, epochs=3, dropout=0.3),
+    ]
+    alone = [one_by_one(process, trial) for trial in trials]
+    together = trained(process, *map(vectorized, trials))
+    for one, other in zip(alone, together, strict=True):
+        assert other["center/loss"] == pytest.approx(one["center/loss"], rel=1e-4)
+        exact = ("passes", "bytes_exchanged", "gradients", "finished", "gradient_evaluations_total")
+        assert {name: other[name] for name in exact} == {name: one[name] for name in exact}
+        assert json.loads(other["standard_errors"]).keys() == json.loads(one["standard_errors"]).keys()
+        assert "one_by_one" not in other
+        assert other["seconds"] > 0
+    for folder in ("00001/seed-5", "00002/seed-6", "00002/seed-7", "00003/seed-5"):
+        assert json.loads((tmp_path / folder / "events.jsonl").read_text().splitlines()[0])["vectorized"] is True
+        assert (tmp_path / folder / "result.json").is_file()
+        assert not (tmp_path / folder / "checkpoints").exists()
+
+
+def parle_config(number: int, *seeds: int, lr: str = "0.05") -> TrialConfig:
+    first = RunConfig(
+        trainable=TOY, trainable_config=ToyConfig().model_dump(), method="parle", placement="local", epochs=2,
+        threads=1, coupling={"replicas": 2, "period": 4}, holdout=0.25, vectorize="always",
+    )  # fmt: skip
+    resolved = first.resolved(first.judged(toy(ToyConfig())))
+    runs = [resolved.with_fields(seed=seed).job() for seed in seeds]
+    runs[0]["coupling"]["lr"] = lr  # type: ignore[index]
+    return TrialConfig(number=number, runs=json.dumps(runs))
+
+
+def test_a_trial_that_diverges_among_those_computed_together_fails_alone(process: SweepTrial, tmp_path: Path) -> None:
+    good, bad, last = parle_config(1, 0), parle_config(2, 1, 2, lr="1e30"), parle_config(3, 3)
+    rows = trained(process, good, bad, last)
+    assert [row.get("finished") for row in rows] == [True, None, True]
+    assert rows[1]["diverged"] is True
+    assert "one_by_one" not in rows[0], "the others went on together"
+    assert not (tmp_path / "00002/seed-2/result.json").exists(), "one seed fails, so the trial does"
+    for row, trial in zip(rows[::2], (good, last), strict=True):
+        assert row["center/loss"] == pytest.approx(one_by_one(process, trial)["center/loss"], rel=1e-4)
+
+
+def test_an_error_in_what_they_share_leaves_them_to_be_trained_one_by_one(process: SweepTrial) -> None:
+    rows = trained(process, parle_config(1, 0), parle_config(2, 1, lr="1e200"))  # too large to be a float32
+    assert rows[0]["finished"] is True
+    assert "overflow" in rows[0]["one_by_one"]
+    assert "overflow" in rows[1]["failed"]
+
+
+@pytest.mark.parametrize(
+    ("trials", "says"),
+    [
+        ((trial_config(1, batchnorm=True), trial_config(2, batchnorm=True)), "BatchNorm"),
+        ((trial_config(1), trial_config(2, dropout=0.3)), "differ in the trainable's own config"),
+        ((trial_config(1), trial_config(2)), "it has 2 replicas, and below 3"),
+    ],
+)
+def test_what_cannot_be_computed_together_is_trained_one_by_one_and_says_why(
+    process: SweepTrial, trials: tuple[TrialConfig, TrialConfig], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deeprelax.execution.stacked.PAYS_FROM_REPLICAS", 3 if "below" in says else 2)
+    rows = trained(process, *(vectorized(trial, "auto") for trial in trials))
+    assert [row["finished"] for row in rows] == [True, True]
+    assert all(says in row["one_by_one"] for row in rows)
+    assert [row["center/loss"] for row in rows] == [one_by_one(process, trial)["center/loss"] for trial in trials]
+
+
+def test_why_trials_were_trained_one_by_one_is_noted_in_the_study(tmp_path: Path) -> None:
+    with sweeping(tmp_path, trials=3, pack=3, slots=1) as toys:
+        toys.pack("a")
+        toys.searcher.on_trial_complete("a", packed(*[result(one_by_one="BatchNorm")] * 3))
+        assert {trial.user_attrs["one_by_one"] for trial in toys.study.trials()} == {"BatchNorm"}
 
 
 def test_what_a_trial_of_a_pack_raises_is_its_own_result(process: SweepTrial) -> None:

@@ -16,6 +16,8 @@ FAILED = "failed"
 DIVERGED = "diverged"
 GRADIENTS = "gradients"
 ERRORS = "standard_errors"
+ONE_BY_ONE = "one_by_one"
+"""Why the trials of a pack that asked for it were not computed together."""
 PACK = "pack"
 """The results of a pack's trials, as JSON; then none of the others is there."""
 

@@ -12,6 +12,7 @@ from statistics import mean, stdev
 
 from deeprelax.config import RunConfig
 from deeprelax.execution.local import local_rounds, restored_rounds
+from deeprelax.execution.local_run import LocalRun
 from deeprelax.execution.progress import Silence
 from deeprelax.execution.recorder import Recorder
 from deeprelax.execution.result import RunResult
@@ -62,7 +63,22 @@ class Replication:
         Raises:
             DivergedError: the loss of one stopped being finite.
         """
-        rows = [run.advance() for run in self._runs]
+        return self._judged([run.advance() for run in self._runs])
+
+    @property
+    def runs(self) -> list[LocalRun]:
+        """The runs, for who advances those of several trials together, to their ends."""
+        return [run.local for run in self._runs]
+
+    def end(self, seconds: Sequence[float]) -> Judgement:
+        """Judge runs that somebody else has trained to their ends.
+
+        Args:
+            seconds: in which each was computing.
+        """
+        return self._judged([run.end(own) for run, own in zip(self._runs, seconds, strict=True)])
+
+    def _judged(self, rows: Sequence[Numbers]) -> Judgement:
         names = [name for name in rows[0] if all(name in row for row in rows)]
         columns = {name: [row[name] for row in rows] for name in names}
         errors = {name: _standard_error(column) for name, column in columns.items()} if len(rows) > 1 else {}
@@ -85,6 +101,9 @@ class _Run:
         write_json(self._store.path / "config.json", config.job())
         self._recorder = Recorder(self._store, config, Silence())
         self._rounds = restored_rounds(self._store.checkpoints)
+        self.local = LocalRun(
+            config=config, checkpoints=self._store.checkpoints, emit=self._recorder.take, rounds=self._rounds
+        )
         self._steps: Iterator[None] = local_rounds(
             task, config, self._store.checkpoints, self._recorder.take, self._rounds
         )
@@ -100,6 +119,12 @@ class _Run:
         self._seconds += time.perf_counter() - began
         if self.finished:
             self._close()
+        return self._row()
+
+    def end(self, seconds: float) -> dict[str, float]:
+        """Hear that it was trained to its end; return the last evaluation with the cost."""
+        self.finished, self._seconds = True, seconds
+        self._close()
         return self._row()
 
     def _row(self) -> dict[str, float]:

@@ -29,6 +29,7 @@ from deeprelax.tuning.sweep.outcome import (
     FAILED,
     FINISHED,
     GRADIENTS,
+    ONE_BY_ONE,
     PACK,
     Audience,
     Outcome,
@@ -267,7 +268,8 @@ class StudySearcher(Searcher):
         wrong = [name for name, value in zip(self._config.metrics, values, strict=True) if not math.isfinite(value)]
         if wrong:
             return self._fail(trial, f"{wrong[0]} is {last.get(wrong[0], 'missing')}")
-        trial.note(cost=_cost(last))
+        one_by_one = {ONE_BY_ONE: str(last[ONE_BY_ONE])} if ONE_BY_ONE in last else {}
+        trial.note(cost=_cost(last), **one_by_one)
         if last.get(FINISHED):
             trial.complete(values)
             return "complete", ""

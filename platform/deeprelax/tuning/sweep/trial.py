@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict, cast, final
 
 import torch
 from ray.tune import Trainable
 
 from deeprelax.config import RunConfig
-from deeprelax.errors import DeepRelaxError, DivergedError
+from deeprelax.errors import ConfigError, DeepRelaxError, DivergedError
 from deeprelax.reference import Reference
 from deeprelax.registry import resolve
 from deeprelax.replica.task import Task
-from deeprelax.tuning.sweep.outcome import DIVERGED, ERRORS, FAILED, FINISHED, GRADIENTS, PACK
-from deeprelax.tuning.sweep.replication import Replication
+from deeprelax.tuning.sweep.outcome import DIVERGED, ERRORS, FAILED, FINISHED, GRADIENTS, ONE_BY_ONE, PACK
+from deeprelax.tuning.sweep.replication import Judgement, Replication
+from deeprelax.tuning.sweep.stacking import Stacking, train_together
 
 DONE = "done"
 """Tune's name: the trial ends with this result."""
@@ -34,6 +35,7 @@ class Given(TypedDict):
     folder: str
 
 
+@final  # so that a look for "pack" tells the two apart
 class TrialConfig(TypedDict):
     """What makes a trial. Short, because Tune copies it often.
 
@@ -46,6 +48,7 @@ class TrialConfig(TypedDict):
     runs: str
 
 
+@final
 class PackConfig(TypedDict):
     """What makes several trials that one process trains in one step.
 
@@ -69,6 +72,7 @@ class SweepTrial(Trainable):
         self._reference = Reference(**cast("dict[str, str]", given["reference"]))
         self._folder = Path(given["folder"])
         self._tasks: dict[str, Task] = {}
+        self._stacking = Stacking()
         self._begin(config)
 
     def reset_config(self, new_config: TrialConfig | PackConfig) -> bool:  # type: ignore[override]  # Tune says dict[Any, Any]
@@ -79,11 +83,30 @@ class SweepTrial(Trainable):
     def step(self) -> dict[str, object]:
         """Train to the next evaluation of the center and return it; a pack is trained to its end."""
         if "pack" in self._given:
-            return {
-                PACK: json.dumps([self._to_the_end(config) for config in json.loads(self._given["pack"])]),
-                DONE: True,
-            }
+            return {PACK: json.dumps(self._train(json.loads(self._given["pack"]))), DONE: True}
         return self._advance(self._given)
+
+    def _train(self, pack: Sequence[TrialConfig]) -> list[dict[str, object]]:
+        """Train a pack: together if its runs ask for it and it can be done, else one by one."""
+        if not all(map(_may_be_vectorized, pack)):
+            return [self._to_the_end(trial) for trial in pack]
+        try:
+            return self._train_together(pack)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the trials may be trained without
+            reason = _words(error)
+        return [self._to_the_end(trial) | {ONE_BY_ONE: reason} for trial in pack]
+
+    def _train_together(self, pack: Sequence[TrialConfig]) -> list[dict[str, object]]:
+        configs = [_configs(trial) for trial in pack]
+        if len({_key(own[0]) for own in configs}) > 1:
+            raise ConfigError("its trials differ in the trainable's own config")
+        task = self._task(configs[0][0])
+        reason = self._stacking.why_not(task, [config for own in configs for config in own])
+        if reason is not None:
+            raise ConfigError(reason)
+        trials = [Replication(task, own, self._folder_of(trial)) for own, trial in zip(configs, pack, strict=True)]
+        ends = train_together(task, trials)
+        return [_failure(end) if isinstance(end, Exception) else _result(end) for end in ends]
 
     def _to_the_end(self, config: TrialConfig) -> dict[str, object]:
         """Train a trial and return its last result, whichever way it ends."""
@@ -100,31 +123,56 @@ class SweepTrial(Trainable):
             judgement = self._replication.advance()
         except Exception as error:  # noqa: BLE001 - whatever the trainable's code raises
             self._replication = None
-            return {FAILED: _words(error), DIVERGED: isinstance(error, DivergedError), DONE: True}
-        return {
-            **judgement.values,
-            ERRORS: json.dumps(dict(judgement.errors)),
-            GRADIENTS: judgement.gradients,
-            FINISHED: judgement.finished,
-            DONE: judgement.finished,
-        }
+            return _failure(error)
+        return _result(judgement)
 
     def _begin(self, given: TrialConfig | PackConfig) -> None:
         self._given = given
         self._replication = None
 
     def _replicate(self, config: TrialConfig) -> Replication:
-        runs: list[Mapping[str, object]] = json.loads(config["runs"])
-        configs = [RunConfig(**run) for run in runs]
+        configs = _configs(config)
         torch.set_num_threads(configs[0].threads or 1)
-        return Replication(self._task(configs[0]), configs, self._folder / f"{config['number']:05d}")
+        return Replication(self._task(configs[0]), configs, self._folder_of(config))
+
+    def _folder_of(self, config: TrialConfig) -> Path:
+        return self._folder / f"{config['number']:05d}"
 
     def _task(self, config: RunConfig) -> Task:
         """Return the trial's task; the last one is kept, since most sweeps have only one."""
-        key = json.dumps([config.trainable_config, config.holdout], sort_keys=True)
+        key = _key(config)
         if key not in self._tasks:
             self._tasks = {key: config.judged(resolve(self._reference).build(config.trainable_config))}
         return self._tasks[key]
+
+
+def _may_be_vectorized(trial: TrialConfig) -> bool:
+    runs: list[Mapping[str, object]] = json.loads(trial["runs"])
+    return all(run.get("vectorize", "never") != "never" for run in runs)
+
+
+def _key(config: RunConfig) -> str:
+    """Return what decides which task a run trains."""
+    return json.dumps([config.trainable_config, config.holdout], sort_keys=True)
+
+
+def _configs(trial: TrialConfig) -> list[RunConfig]:
+    runs: list[Mapping[str, object]] = json.loads(trial["runs"])
+    return [RunConfig(**run) for run in runs]
+
+
+def _result(judgement: Judgement) -> dict[str, object]:
+    return {
+        **judgement.values,
+        ERRORS: json.dumps(dict(judgement.errors)),
+        GRADIENTS: judgement.gradients,
+        FINISHED: judgement.finished,
+        DONE: judgement.finished,
+    }
+
+
+def _failure(error: Exception) -> dict[str, object]:
+    return {FAILED: _words(error), DIVERGED: isinstance(error, DivergedError), DONE: True}
 
 
 def _words(error: Exception) -> str:
