@@ -1,4 +1,10 @@
-"""How many trials a second a sweep makes, next to plain Ray Tune and plain Optuna, in turns on one cluster."""
+"""How many trials a second a sweep makes, next to plain Ray Tune and plain Optuna, in turns on one cluster.
+
+All contenders of a group make the same number of trials and search at random; all train as long, on as many cores, and
+judge the same held-out samples. The times are those of whole calls: the start of the trials' processes is in all of
+them, and in a sweep also the tables of a new study and the best run's training on all data. More trials make these
+parts smaller, for everybody.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +15,30 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import How, Row
+
+if TYPE_CHECKING:
+    from deeprelax.tuning.sweep.packing import Pack
 
 ROUNDS = 3
 TUNE = "Ray Tune, reuse_actors"
 NO_REUSE = "Ray Tune, a process a trial"
 OPTUNA = "Optuna alone, SQLite, one process"
-OURS = "deeprelax sweep"
+OURS = "deeprelax sweep, trial by trial"
+PACKED = "deeprelax sweep, packed"
+VECTORIZED = "deeprelax sweep, packed and vectorized"
+TRIVIAL_TRIALS = 200
+DIGITS_TRIALS = 48
+PAR = 1.0
+FIVE_TIMES = 0.2
 
 Contender = Callable[[int], None]
 
 
 def sweep_rows(_: How) -> list[Row]:
-    """Return seconds a trial. Every contender searches at random; on Ray, a trial gets a core."""
+    """Return seconds a trial; on Ray, a trial gets a core, and so does a pack."""
     import ray
 
     from deeprelax import env
@@ -31,11 +46,27 @@ def sweep_rows(_: How) -> list[Row]:
     env.pin(loopback=True)
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        trivial: Mapping[str, Contender] = {TUNE: plain_tune, OPTUNA: plain_optuna, OURS: trivial_sweep}
-        digits: Mapping[str, Contender] = {TUNE: fits_on_tune, NO_REUSE: fits_in_new_processes, OURS: digits_sweep}
+        trivial: Mapping[str, Contender] = {
+            TUNE: plain_tune,
+            OPTUNA: plain_optuna,
+            OURS: partial(trivial_sweep, pack=1),
+            PACKED: trivial_sweep,
+        }
+        digits: Mapping[str, Contender] = {
+            TUNE: fits_on_tune,
+            NO_REUSE: fits_in_new_processes,
+            OURS: partial(digits_sweep, pack=1),
+            PACKED: digits_sweep,
+            VECTORIZED: partial(digits_sweep, vectorize="always"),
+        }
+        first = _seconds_of(trivial, TRIVIAL_TRIALS)
+        second = _seconds_of(digits, DIGITS_TRIALS)
+        nothing = "seconds of a trivial trial (deeprelax makes one step and a run folder)"
+        fits = "seconds of a trial: digits MLP, local SGD, 2 replicas, 1 pass; against"
         return [
-            *_rows("seconds of a trivial trial (deeprelax makes one step and a run folder)", trivial, 100),
-            *_rows("seconds of a trial: digits MLP, local SGD, 2 replicas, 1 pass", digits, 12),
+            *_rows(nothing, first, TUNE, {PACKED: PAR}),
+            *_rows(f"{fits} warm processes", second, TUNE, {PACKED: FIVE_TIMES}),
+            *_rows(f"{fits} a process a trial, Tune's default", second, NO_REUSE, {PACKED: FIVE_TIMES}),
         ]
     finally:
         ray.shutdown()
@@ -67,14 +98,14 @@ def plain_optuna(trials: int) -> None:
         study.optimize(lambda trial: trial.suggest_float("lr", 0.01, 0.1), n_trials=trials)
 
 
-def trivial_sweep(trials: int) -> None:
+def trivial_sweep(trials: int, *, pack: Pack = "auto") -> None:
     """Sweep over runs of one step."""
-    _sweep("potential", trials, run={"steps": 1}, minimize=("center/loss",))
+    _sweep("potential", trials, pack=pack, run={"steps": 1}, minimize=("center/loss",))
 
 
-def digits_sweep(trials: int) -> None:
+def digits_sweep(trials: int, *, pack: Pack = "auto", vectorize: str = "never") -> None:
     """Sweep over the fits of :func:`fits_on_tune`."""
-    _sweep("digits", trials, config=_MLP, run={"epochs": 1})
+    _sweep("digits", trials, pack=pack, config=_MLP, run={"epochs": 1, "vectorize": vectorize})
 
 
 _MLP = {"model": "mlp"}
@@ -154,13 +185,17 @@ def _sweep(trainable: str, trials: int, **fields: Any) -> None:
         )  # fmt: skip
 
 
-def _rows(group: str, contenders: Mapping[str, Contender], trials: int) -> list[Row]:
+def _seconds_of(contenders: Mapping[str, Contender], trials: int) -> dict[str, tuple[float, ...]]:
+    """Return the seconds a trial of each contender in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _, (name, run) in itertools.product(range(ROUNDS), contenders.items()):
         seconds[name].append(_seconds(partial(run, trials)) / trials)
-    base = tuple(seconds[TUNE])
+    return {name: tuple(own) for name, own in seconds.items()}
+
+
+def _rows(group: str, seconds: Mapping[str, tuple[float, ...]], against: str, bars: Mapping[str, float]) -> list[Row]:
     return [
-        Row(group=group, name=name, seconds=tuple(own), base_seconds=base, against=TUNE)
+        Row(group=group, name=name, seconds=own, base_seconds=seconds[against], against=against, bar=bars.get(name))
         for name, own in seconds.items()
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -131,6 +132,30 @@ def test_a_killed_worker_costs_one_attempt(tmp_path: Path) -> None:
     assert (result.counts["complete"], result.counts["failed"]) == (3, 1)
     (why,) = result.failures
     assert "worker process died" in why
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_packs_lose_nothing_with_their_process_and_have_the_numbers_of_a_fit(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    flag.write_text(str(os.getpid()))
+    result = deeprelax.sweep(
+        f"{__file__}:mortal",
+        space=toy_space(),
+        config={"flag": str(flag)},
+        trials=16,
+        pack=3,
+        run={"epochs": 1},
+        study=study_url(tmp_path),
+        show_progress=False,
+    )
+    assert not flag.exists()
+    assert (result.counts["complete"], result.counts["failed"], result.counts["running"]) == (16, 0, 0)
+    assert result.counts["preempted"] >= 2, "the pack of the process that was killed"
+    rows = [json.loads(line) for line in (result.folder / "trials.jsonl").read_text().splitlines()]
+    done = [row["number"] for row in rows if row["outcome"] == "complete"]
+    assert all((result.folder / f"trials/{number:05d}/seed-0/result.json").is_file() for number in done)
+    chosen = fitted(result.chosen_by, tmp_path / "chosen")
+    assert chosen.metrics["center/error"] == result.objectives["center/error"]
 
 
 @pytest.mark.usefixtures("ray_cluster")
