@@ -152,7 +152,7 @@ def test_packs_lose_nothing_with_their_process_and_have_the_numbers_of_a_fit(tmp
     assert (result.counts["complete"], result.counts["failed"], result.counts["running"]) == (16, 0, 0)
     assert result.counts["preempted"] >= 2, "the pack of the process that was killed"
     rows = [json.loads(line) for line in (result.folder / "trials.jsonl").read_text().splitlines()]
-    done = [row["number"] for row in rows if row["outcome"] == "complete"]
+    done = [row["number"] for row in rows if row["state"] == "complete"]
     assert all((result.folder / f"trials/{number:05d}/seed-0/result.json").is_file() for number in done)
     chosen = fitted(result.chosen_by, tmp_path / "chosen")
     assert chosen.metrics["center/error"] == result.objectives["center/error"]

@@ -152,6 +152,15 @@ def test_all_of_a_silent_driver_are_given_back(tmp_path: Path) -> None:
         assert other.counts()["lost"] == 3
 
 
+def test_an_outcome_that_the_leases_notice_first_is_not_lost(study: Study) -> None:
+    (trial,) = study.ask_some(1)
+    # As the thread does that renews them, when it looks between the commit and our hearing of it.
+    event.listen(study._storage.engine, "commit", lambda _: study.leases._lost.add(trial.suggest._trial_id))
+    trial.complete([1.0])
+    assert not trial.is_lost
+    assert study.counts()["complete"] == 1
+
+
 def test_parameters_are_stored_at_once_again_afterwards(study: Study) -> None:
     (trial,) = study.ask_some(1)
     with together([trial]):

@@ -76,13 +76,8 @@ class Leases:
         """Do not renew it any more."""
         self._held.discard(trial_id)
 
-    def lose(self, trial_id: int) -> None:
-        """Remember that the trial was taken away."""
-        self._lost.add(trial_id)
-        self._held.discard(trial_id)
-
     def is_lost(self, trial_id: int) -> bool:
-        """Return whether a renewal, or a refusal, has shown that the trial was taken away."""
+        """Return whether a renewal has found that the trial was taken away."""
         return trial_id in self._lost
 
     def renew(self) -> None:

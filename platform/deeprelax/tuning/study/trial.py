@@ -48,6 +48,7 @@ class Trial:
         self._reports: dict[int, float] = {}
         self._is_held_back = False
         self._is_finished = False
+        self._is_refused = False
         self.suggest = optuna.Trial(study, trial_id)
         """Optuna's trial, to be asked for the values of the parameters."""
         self._at_once = self.suggest.storage
@@ -61,7 +62,8 @@ class Trial:
     @property
     def is_lost(self) -> bool:
         """Whether the trial was given back to the queue meanwhile; training it on is in vain."""
-        return self._leases.is_lost(self._id)
+        # The thread that renews leases may find our own outcome before we hear that it was stored.
+        return self._is_refused or (not self._is_finished and self._leases.is_lost(self._id))
 
     def refuse_lost(self) -> None:
         """Raise if the trial was given back to the queue.
@@ -194,10 +196,10 @@ class Trial:
         if self.ending is not None:
             # Refused too if only the database's answer was lost.
             refused = refused and not self._is_stored(self.ending)
-            self._is_finished = True
+            self.ending, self._is_finished = None, True
+        if refused or self._is_finished:
             self._leases.drop(self._id)
-        if refused:
-            self._leases.lose(self._id)
+        self._is_refused = refused
 
     def _last_reported(self) -> list[float] | None:
         """Return what samplers take for the value of a pruned trial."""

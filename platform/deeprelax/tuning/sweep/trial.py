@@ -73,18 +73,18 @@ class SweepTrial(Trainable):
         self._folder = Path(given["folder"])
         self._tasks: dict[str, Task] = {}
         self._stacking = Stacking()
-        self._begin(config)
+        self._take(config)
 
     def reset_config(self, new_config: TrialConfig | PackConfig) -> bool:  # type: ignore[override]  # Tune says dict[Any, Any]
         """Begin another trial, or pack."""
-        self._begin(new_config)
+        self._take(new_config)
         return True
 
     def step(self) -> dict[str, object]:
         """Train to the next evaluation of the center and return it; a pack is trained to its end."""
-        if "pack" in self._given:
-            return {PACK: json.dumps(self._train(json.loads(self._given["pack"]))), DONE: True}
-        return self._advance(self._given)
+        if self._pack:
+            return {PACK: json.dumps(self._train(self._pack)), DONE: True}
+        return self._advance()
 
     def _train(self, pack: Sequence[TrialConfig]) -> list[dict[str, object]]:
         """Train a pack: together if its runs ask for it and it can be done, else one by one."""
@@ -110,30 +110,35 @@ class SweepTrial(Trainable):
 
     def _to_the_end(self, config: TrialConfig) -> dict[str, object]:
         """Train a trial and return its last result, whichever way it ends."""
-        self._replication = None
+        self._begin(config)
         while True:
-            result = self._advance(config)
+            result = self._advance()
             if result[DONE]:
                 return result
 
-    def _advance(self, config: TrialConfig) -> dict[str, object]:
+    def _advance(self) -> dict[str, object]:
         try:
             if self._replication is None:
-                self._replication = self._replicate(config)
+                self._replication = self._replicate()
             judgement = self._replication.advance()
         except Exception as error:  # noqa: BLE001 - whatever the trainable's code raises
             self._replication = None
             return _failure(error)
         return _result(judgement)
 
-    def _begin(self, given: TrialConfig | PackConfig) -> None:
-        self._given = given
+    def _take(self, given: TrialConfig | PackConfig) -> None:
+        self._pack: list[TrialConfig] = json.loads(given["pack"]) if "pack" in given else []
+        if "pack" not in given:
+            self._begin(given)
+
+    def _begin(self, config: TrialConfig) -> None:
+        self._config = config
         self._replication = None
 
-    def _replicate(self, config: TrialConfig) -> Replication:
-        configs = _configs(config)
+    def _replicate(self) -> Replication:
+        configs = _configs(self._config)
         torch.set_num_threads(configs[0].threads or 1)
-        return Replication(self._task(configs[0]), configs, self._folder_of(config))
+        return Replication(self._task(configs[0]), configs, self._folder_of(self._config))
 
     def _folder_of(self, config: TrialConfig) -> Path:
         return self._folder / f"{config['number']:05d}"
