@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 
 from deeprelax.coupling.message import CenterStep, Kind, Message
 from deeprelax.errors import ExchangeError
+from deeprelax.exchange.center import Center
 from deeprelax.exchange.rounds import Rounds
-from deeprelax.exchange.server.coordinator import Answer, Coordinator, Member, Rules
+from deeprelax.exchange.server.coordinator import REMEMBERED_LIVES, Answer, Coordinator, Member, Rules
 from deeprelax.exchange.server.wire import join, pack, pack_named, split, unpack, unpack_named
 
 LEASE_S = 2.0
@@ -232,6 +234,109 @@ def test_time_in_which_the_server_was_deaf_ends_no_lease() -> None:
     assert run.coordinator.expire() is None
     assert run.wait(LEASE_S, "1a") is None
     assert run.events() == []
+
+
+def test_time_in_which_the_server_was_deaf_is_nobodys_fault_whoever_had_spoken() -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    run.say("0a", "center", 0)
+    run.clock.now += 60.0
+    run.coordinator.expire()
+    run.say("1a", "center", 0)
+    run.clock.now += 0.25
+    assert run.coordinator.expire() is None
+    assert run.events() == []
+
+
+def test_a_late_join_of_a_process_that_was_replaced_does_not_take_its_place_back() -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    run.say("1b", "join", 0)
+    assert run.coordinator.outdated(member("1a"))
+    assert not run.coordinator.outdated(member("1b"))
+
+
+def test_who_has_finished_is_not_heard_again() -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    run.coordinator.leave(member("1a"))
+    assert run.coordinator.outdated(member("1a"))
+
+
+def test_only_so_many_ended_lives_are_remembered() -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    for life in range(3 * REMEMBERED_LIVES):
+        run.say(f"1{life}", "join", 0)
+    assert not run.coordinator.outdated(member("1a"))
+    assert run.coordinator.outdated(member(f"1{3 * REMEMBERED_LIVES - 2}"))
+
+
+def test_what_a_process_said_counts_once_even_if_it_was_thought_lost() -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    run.say("1a", "center", 0, value=4.0)
+    run.coordinator.lose(1)
+    assert names(run.say("1a", "join", 0)) == ["1a"], "the join arrives a second time"
+    answer = run.say("0a", "center", 0, value=2.0)
+    assert names(answer) == ["0a", "1a"]
+    assert answer is not None
+    assert answer.reply.vectors[0].tolist() == [3.0] * 3
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused_and_their_replica_goes_on_from_the_center(value: float) -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    assert run.say("0a", "center", 0, value=2.0) is None
+    answer = run.say("1a", "center", 0, value=value)
+    assert names(answer) == ["1a"]
+    assert answer is not None
+    assert (answer.averaged, answer.reply.exchanges) == (False, 0)
+    assert run.events() == [("refused", 1)]
+    again = run.say("1a", "center", 0, value=4.0)
+    assert again is not None
+    assert again.reply.vectors[0].tolist() == [3.0] * 3
+
+
+def test_finite_weights_whose_sum_overflows_are_taken() -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    run.say("0a", "center", 0, value=3e38)
+    assert names(run.say("1a", "center", 0, value=-3e38)) == ["0a", "1a"]
+
+
+def come_back(elastic: bool) -> Run:
+    """Return a run whose server came back from a checkpoint at exchange 3."""
+    run = Run(3, elastic=elastic)
+    run.coordinator.rounds.center = Center([torch.full((3,), 9.0)])
+    run.coordinator.rounds.step, run.coordinator.rounds.exchanges = 30, 3
+    return run
+
+
+def test_a_server_that_came_back_lets_whoever_speaks_go_on_from_its_center() -> None:
+    run = come_back(elastic=True)
+    assert run.say("2b", "join", 0) is None, "so far this may be the start of a run"
+    answer = run.say("0a", "center", 7, value=1.0)
+    assert names(answer) == ["0a", "2b"]
+    assert answer is not None
+    assert (answer.reply.step, answer.reply.exchanges, answer.reply.vectors[0][0].item()) == (30, 3, 9.0)
+    assert names(run.say("1a", "center", 7)) == ["1a"]
+    assert [run.say(name, "center", 3) for name in ("0a", "2b")] == [None, None]
+    assert names(run.say("1a", "center", 3)) == ["0a", "1a", "2b"]
+
+
+def test_without_elasticity_a_server_that_came_back_waits_for_all() -> None:
+    run = come_back(elastic=False)
+    assert [run.say(name, "mean", 7) for name in ("0a", "1a")] == [None, None]
+    assert names(run.say("2a", "mean", 7)) == ["0a", "1a", "2a"]
+    assert run.coordinator.rounds.exchanges == 3
+
+
+def test_a_server_that_came_back_without_a_center_says_so() -> None:
+    run = Run(1)
+    with pytest.raises(ExchangeError, match="lost its center"):
+        run.say("0a", "center", 7)
 
 
 def test_who_has_finished_holds_up_nobody() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from deeprelax.coupling.message import Message, Reply
@@ -44,6 +45,12 @@ class Rounds:
             self.center.advance(mean, messages[0].center_steps)
             mean = self.center.vectors
         return self._reply(mean, messages)
+
+    @staticmethod
+    def finite(message: Message) -> bool:
+        """Return whether all of the message's vectors are finite."""
+        # The sum costs a thirtieth of the test of every element, which is left to sums that overflow.
+        return all(math.isfinite(v.sum()) or bool(v.isfinite().all()) for v in message.vectors)
 
     def _join(self, messages: Sequence[Message]) -> Reply:
         if self.center is None:

@@ -118,6 +118,9 @@ class Shard:
         # A newcomer may have deposited already; what a lost replica left goes when its replacement takes part.
         present = {member.replica for member in members}
         self._deposits = {member: kept for member, kept in self._deposits.items() if member.replica not in present}
+        self._replies = {
+            member: reply for member, reply in self._replies.items() if reply.done() or member in self._deposits
+        }
 
     @ray.method
     async def current(self, member: Member) -> None:
@@ -168,8 +171,8 @@ class Head:
         """Take a replica's message and return the reply of its round, once it has closed."""
         if self._failure is not None:
             return _failed(self._failure)
-        if header.kind != "join" and self._coordinator.outdated(member):
-            return ExchangeError(f"Replica {member.replica} was taken over by another process; this one must end.")
+        if self._coordinator.outdated(member):
+            return _outdated(member)
         self._watch = self._watch or asyncio.create_task(self._look_at_leases())
         waiting: asyncio.Future[Sealed | ExchangeError] = asyncio.get_running_loop().create_future()
         self._waiting[member] = waiting
@@ -235,6 +238,8 @@ class Head:
         except ExchangeError as error:
             self._fail(Failure(None, type(error).__name__, str(error)))
             return
+        if self._coordinator.events:
+            self._let_outdated_go()
         self._rows += self._coordinator.events
         self._coordinator.events.clear()
         if answer is not None:
@@ -251,6 +256,10 @@ class Head:
                 shard.current.remote(answer.to[0])
         return Sealed(replace(answer.reply, vectors=()), own)
 
+    def _let_outdated_go(self) -> None:
+        for member in [waiting for waiting in self._waiting if self._coordinator.outdated(waiting)]:
+            self._deliver([member], _outdated(member))
+
     def _fail(self, failure: Failure) -> None:
         self._failure = self._failure or failure
         self._deliver(tuple(self._waiting), _failed(self._failure))
@@ -261,6 +270,10 @@ class Head:
             if waiting is not None and not waiting.done():
                 self._answered[member.replica] = answer
                 waiting.set_result(answer)
+
+
+def _outdated(member: Member) -> ExchangeError:
+    return ExchangeError(f"Replica {member.replica} was taken over by another process; this one must end.")
 
 
 def _failed(failure: Failure) -> ExchangeError:

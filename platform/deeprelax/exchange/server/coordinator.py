@@ -8,18 +8,24 @@ lease, once.
 A newcomer (a replacement, or a member that was dropped although it lives) is told the current center, step and
 exchanges at once and is a live member of the round now open: the others wait for it at most the one period it has to
 make up. If its message belongs to a round that has closed since, it hears the same; the reply then has other
-``exchanges`` than ``message.exchanges + 1``, and the replica goes on from there.
+``exchanges`` than ``message.exchanges + 1``, and the replica goes on from there. So does one whose weights are not
+finite: its message counts for nothing.
 
 With ``elastic=False`` (data-parallel SGD) nobody is dropped. A join in a run under way means that the whole group
 starts again: the round is forgotten, and once all n have joined the run continues at their position with their mean as
 center.
 
-A process that was replaced but still lives (a network that was cut) is not heard any more: ``Coordinator.outdated``.
+A process that was replaced but still lives (a network that was cut), or that has finished, is not heard any more,
+whatever it says and however late that arrives: ``Coordinator.outdated``.
+
+A server that came back from a checkpoint knows nobody, and whoever speaks to it in the middle of a run is a newcomer:
+it hears the center of the checkpoint at once and goes on from there.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,6 +48,9 @@ ROUND_TIMEOUT_S = 1800.0
 
 TICK_S = 0.25
 """Seconds between two looks at the leases."""
+
+REMEMBERED_LIVES = 16
+"""Ended lives of one replica whose late messages are recognized; older ones cannot be on their way any more."""
 
 Row = dict[str, object]
 """What replicas and server tell the driver: a flat dictionary of JSON values."""
@@ -97,7 +106,7 @@ class Coordinator:
         clock: seconds, monotonic.
 
     Attributes:
-        events: who joined, was lost, rejoined or finished, and when; the caller takes them away.
+        events: who joined, was lost, rejoined, was refused or finished, and when; the caller takes them away.
     """
 
     def __init__(self, rules: Rules, rounds: Rounds, clock: Callable[[], float] = time.monotonic) -> None:
@@ -110,21 +119,23 @@ class Coordinator:
         self._begun = False
         self._restarted = False
         self._joined: dict[int, str] = {}
+        self._ended: dict[int, deque[str]] = {}
         self._live: dict[int, str] = {}
         self._lease_end: dict[int, float] = {}
         self._said: dict[int, tuple[Member, Message]] = {}
 
     def hear(self, member: Member, message: Message) -> Answer | None:
-        """Take a message; return whom it lets go on, if anyone.
+        """Take a message of a member that is not :meth:`outdated`; return whom it lets go on, if anyone.
 
         Raises:
             ExchangeError: the members of the round are not at the same point of the run.
         """
+        assert not self.outdated(member), "an outdated member is told to end"
         if self._live.get(member.replica) != member.incarnation:
             self._admit(member, message)
         self.beat(member)
-        late = message.kind == "join" or message.exchanges < self.rounds.exchanges
-        if self._begun and late:
+        elsewhere = message.kind == "join" or message.exchanges != self.rounds.exchanges
+        if self._begun and (elsewhere or self._refused(message, member)):
             return self._current(member, message)
         if not self._said:
             self._opened = self._clock()
@@ -132,8 +143,8 @@ class Coordinator:
         return self._closed()
 
     def outdated(self, member: Member) -> bool:
-        """True if another process has joined in this member's place, so that it must end."""
-        return self._joined.get(member.replica, member.incarnation) != member.incarnation
+        """True if another process has joined in this member's place, or it has finished, so that it must end."""
+        return member.incarnation in self._ended.get(member.replica, ())
 
     def beat(self, member: Member) -> None:
         """Renew a member's lease."""
@@ -155,6 +166,7 @@ class Coordinator:
         if self._live.get(member.replica) != member.incarnation:
             return None
         self._drop(member.replica, "finished")
+        self._end(member.replica)
         return self._closed()
 
     def expire(self) -> Answer | None:
@@ -167,9 +179,10 @@ class Coordinator:
         # While the server itself was busy or stopped it could hear no heartbeat: that time is nobody's fault.
         deaf_s = max(0.0, now - self._looked - 2 * TICK_S)
         self._looked = now
-        for replica in sorted(self._live.keys() - self._said.keys()):
+        for replica in sorted(self._live):
             self._lease_end[replica] += deaf_s
-            if self._begun and self.rules.elastic and self._lease_end[replica] < now:
+            awaited = self._begun and self.rules.elastic and replica not in self._said
+            if awaited and self._lease_end[replica] < now:
                 self._drop(replica, "lost")
         answer = self._closed()
         if self._said and now - self._opened > self.rules.round_timeout_s:
@@ -185,19 +198,34 @@ class Coordinator:
         replica = member.replica
         if replica in self._live:
             self._drop(replica, "lost")
-        self._said.pop(replica, None)
+        if self._joined.get(replica) != member.incarnation:
+            self._said.pop(replica, None)
+            self._end(replica)
         if self._begun and not self.rules.elastic:
             self._restart(message)
             self._note("restarted", replica)
-        self._live[replica] = member.incarnation
         self._note("rejoined" if replica in self._joined else "joined", replica)
-        self._joined[replica] = member.incarnation
+        self._live[replica] = self._joined[replica] = member.incarnation
+
+    def _end(self, replica: int) -> None:
+        """Hear no more of a replica's present life, if it has one."""
+        lives = self._ended.setdefault(replica, deque(maxlen=REMEMBERED_LIVES))
+        if replica in self._joined and self._joined[replica] not in lives:
+            lives.append(self._joined[replica])
 
     def _restart(self, message: Message) -> None:
+        for replica in self._joined:
+            self._end(replica)
         self._live, self._said = {}, {}
         self._begun, self._restarted = False, True
         self.rounds.center = None
         self.rounds.step, self.rounds.exchanges = message.step, message.exchanges
+
+    def _refused(self, message: Message, member: Member) -> bool:
+        if not self.rules.elastic or self.rounds.finite(message):
+            return False
+        self._note("refused", member.replica)
+        return True
 
     def _current(self, member: Member, message: Message) -> Answer:
         reply = self.rounds.complete([replace(message, kind="join")])
@@ -210,13 +238,28 @@ class Coordinator:
             return None
         spoken = [self._said[replica] for replica in sorted(self._said)]
         self._said = {}
-        reply = self.rounds.complete([message for _, message in spoken])
+        messages = [message for _, message in spoken]
+        reply = self.rounds.complete(messages if self._begun else self._joins(messages))
         answer = Answer(reply=reply, to=tuple(member for member, _ in spoken), restarted=self._restarted)
         self._begun, self._restarted = True, False
         return answer
 
+    def _joins(self, messages: list[Message]) -> list[Message]:
+        """Return what the members say in the first round, as joins at the center's position if some are elsewhere.
+
+        Raises:
+            ExchangeError: they are in the middle of a run, and there is no center to go back to.
+        """
+        if all(message.kind == "join" for message in messages):
+            return messages
+        if self.rounds.center is None:
+            raise ExchangeError("The server has lost its center before the first checkpoint. Start the run again.")
+        step, exchanges = self.rounds.step, self.rounds.exchanges
+        return [replace(message, kind="join", step=step, exchanges=exchanges, scalars=()) for message in messages]
+
     def _awaited(self) -> set[int]:
-        return set(self._live) if self._begun and self.rules.elastic else set(range(self.rules.replicas))
+        under_way = self._begun or any(message.kind != "join" for _, message in self._said.values())
+        return set(self._live) if under_way and self.rules.elastic else set(range(self.rules.replicas))
 
     def _drop(self, replica: int, event: str) -> None:
         del self._live[replica]
