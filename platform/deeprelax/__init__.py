@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deeprelax.api import fit, resume
     from deeprelax.coupled import Coupled
     from deeprelax.execution.result import RunResult, load_result
+    from deeprelax.planning.plan import Plan, plan
     from deeprelax.registry import trainable
     from deeprelax.replica.task import Task, TensorData
     from deeprelax.tuning.sweep.front import resume_sweep, sweep
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Coupled": "coupled",
+    "Plan": "planning.plan",
     "RunResult": "execution.result",
     "SweepResult": "tuning.sweep.result",
     "Task": "replica.task",
     "TensorData": "replica.task",
     "fit": "api",
     "load_result": "execution.result",
+    "plan": "planning.plan",
     "resume": "api",
     "resume_sweep": "tuning.sweep.front",
     "sweep": "tuning.sweep.front",
@@ -34,12 +37,14 @@ _HOMES = {
 
 __all__ = [
     "Coupled",
+    "Plan",
     "RunResult",
     "SweepResult",
     "Task",
     "TensorData",
     "fit",
     "load_result",
+    "plan",
     "resume",
     "resume_sweep",
     "sweep",

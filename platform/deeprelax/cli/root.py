@@ -31,6 +31,7 @@ def main() -> None:
       deeprelax fit digits --local                     Parle with 3 replicas in this process
       deeprelax fit digits --coupling sgd              the baseline, on Ray
       deeprelax sweep digits --space parle             find the coupling
+      deeprelax plan --params 1e9 -n 8 --link 1Gbit:5ms --step 0.4s
       deeprelax couplings list                         what can be trained with
       deeprelax trainables list                        what can be trained
     """
