@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deeprelax.planning.plan import Plan, plan
     from deeprelax.registry import trainable
     from deeprelax.replica.task import Task, TensorData
+    from deeprelax.simulation.simulate import Simulation, simulate
     from deeprelax.tuning.sweep.front import resume_sweep, sweep
     from deeprelax.tuning.sweep.result import SweepResult
 
@@ -23,6 +24,7 @@ _HOMES = {
     "Coupled": "coupled",
     "Plan": "planning.plan",
     "RunResult": "execution.result",
+    "Simulation": "simulation.simulate",
     "SweepResult": "tuning.sweep.result",
     "Task": "replica.task",
     "TensorData": "replica.task",
@@ -31,6 +33,7 @@ _HOMES = {
     "plan": "planning.plan",
     "resume": "api",
     "resume_sweep": "tuning.sweep.front",
+    "simulate": "simulation.simulate",
     "sweep": "tuning.sweep.front",
     "trainable": "registry",
 }
@@ -39,6 +42,7 @@ __all__ = [
     "Coupled",
     "Plan",
     "RunResult",
+    "Simulation",
     "SweepResult",
     "Task",
     "TensorData",
@@ -47,6 +51,7 @@ __all__ = [
     "plan",
     "resume",
     "resume_sweep",
+    "simulate",
     "sweep",
     "trainable",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deeprelax.cli import catalog, fit, flatness, plan, schedule, spaces, sweep, verify
+from deeprelax.cli import catalog, fit, flatness, plan, schedule, simulate, spaces, sweep, verify
 from deeprelax.cli.root import main
 
-__all__ = ["catalog", "fit", "flatness", "main", "plan", "schedule", "spaces", "sweep", "verify"]
+__all__ = ["catalog", "fit", "flatness", "main", "plan", "schedule", "simulate", "spaces", "sweep", "verify"]
