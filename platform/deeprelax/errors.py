@@ -50,6 +50,10 @@ class LeaseError(StudyError):
     """A trial was given back to the queue because its driver was silent for too long; its late result is refused."""
 
 
+class InjectedError(DeepRelaxError):
+    """A fault that a test asked for; see :mod:`deeprelax.testing`."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'gamma'?"`` for the known name closest to ``name``, or ``""`` if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.faults import toy_loop
@@ -36,27 +38,27 @@ def run(
     return rows
 
 
-class Killer:
-    """Kills the process of a replica once it has made some exchanges, and presses Ctrl-C once its replacement has."""
+class Enough:
+    """Presses Ctrl-C once the replacements of some replicas have made some exchanges."""
 
-    def __init__(self, replica: int, exchanges: int) -> None:
-        self.replica = replica
+    def __init__(self, exchanges: int, *replicas: int) -> None:
         self.exchanges = exchanges
-        self.killed: int | None = None
-        self.made_since: list[Row] = []
+        self.first: dict[object, object] = {}
+        self.since: dict[object, list[Row]] = {replica: [] for replica in replicas}
 
     def __call__(self, row: Row) -> None:
-        if row["event"] != "exchange" or row["replica"] != self.replica:
+        if row["event"] != "exchange" or row["replica"] not in self.since:
             return
-        pid = row["pid"]
-        assert isinstance(pid, int)
-        if self.killed is None and row["exchanges"] == self.exchanges:
-            os.kill(pid, signal.SIGKILL)
-            self.killed = pid
-        elif self.killed not in {None, pid}:
-            self.made_since.append(row)
-            if len(self.made_since) == self.exchanges:
-                os.kill(os.getpid(), signal.SIGINT)
+        if row["pid"] == self.first.setdefault(row["replica"], row["pid"]):
+            return
+        enough = self.enough
+        self.since[row["replica"]].append(row)
+        if self.enough and not enough:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    @property
+    def enough(self) -> bool:
+        return all(len(rows) >= self.exchanges for rows in self.since.values())
 
 
 def exchanges_of(rows: list[Row], replica: int) -> list[Row]:
@@ -64,22 +66,28 @@ def exchanges_of(rows: list[Row], replica: int) -> list[Row]:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_killed_replica_is_replaced_while_the_others_go_on() -> None:
-    killer = Killer(replica=1, exchanges=20)
-    rows = run(toy_loop.job(exchanges=10**6, pause_s=0.005), 3, killer)
-    events = [(row["event"], row["replica"]) for row in rows if row["event"] in {"lost", "rejoined"}]
-    assert events == [("lost", 1), ("rejoined", 1)]
-    lost, rejoined = (row["exchanges"] for row in rows if row["event"] in {"lost", "rejoined"})
-    assert isinstance(lost, int)
-    assert isinstance(rejoined, int)
-    assert rejoined > lost + 10, "the others went on while the replacement started"
-    for replica in (0, 2):
-        done = [row["exchanges"] for row in exchanges_of(rows, replica)]
-        assert done == list(range(1, len(done) + 1)), "they missed nothing"
-    assert killer.made_since[0]["exchanges"] == rejoined + 1, "it took part from the round that was open"
-    assert killer.made_since[-1]["members"] == 3
+def test_killed_and_poisoned_replicas_start_again_from_the_center_while_the_others_go_on() -> None:
+    enough = Enough(20, 1, 2)
+    faults = "2@50/before_exchange=poison; 1@100/before_exchange=kill; 2@150/inside_exchange=kill"
+    rows = run(toy_loop.job(exchanges=10**6, pause_s=0.005, faults=faults), 3, enough)
+    events = [(row["event"], row["replica"]) for row in rows if row["event"] in {"lost", "rejoined", "refused"}]
+    assert events[0] == ("refused", 2)
+    assert sorted(events[1:]) == [("lost", 1), ("lost", 2), ("rejoined", 1), ("rejoined", 2)]
+    for replica in (1, 2):
+        lost, rejoined = (
+            row["exchanges"] for row in rows if row["event"] in {"lost", "rejoined"} and row["replica"] == replica
+        )
+        assert isinstance(lost, int)
+        assert isinstance(rejoined, int)
+        assert rejoined > lost + 10, "the others went on while the replacement started"
+        first = enough.since[replica][0]["exchanges"]
+        assert first == rejoined + 1, "it took part from the round that was open"
+    done = [row["exchanges"] for row in exchanges_of(rows, 0)]
+    assert done == list(range(1, len(done) + 1)), "who was never lost missed nothing"
+    assert exchanges_of(rows, 0)[-1]["members"] == 3
     ends = [(row["step"], row["sum"]) for row in rows if row["event"] == "end"]
     assert ends == [ends[0]] * 3
+    assert all(math.isfinite(float(str(value))) for _, sums in ends for value in cast("list[float]", sums))
     report_gap(rows)
 
 
@@ -91,9 +99,10 @@ def report_gap(rows: list[Row]) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_without_elasticity_the_whole_group_starts_again() -> None:
-    killer = Killer(replica=1, exchanges=5)
-    rows = run(toy_loop.job(exchanges=10**6, pause_s=0.005, kind="mean"), 2, killer, Tolerance(elastic=False))
+def test_without_elasticity_the_whole_group_starts_again(tmp_path: Path) -> None:
+    faults = f"once_in={tmp_path}; 1@25/after_exchange=kill"
+    job = toy_loop.job(exchanges=10**6, pause_s=0.005, kind="mean", faults=faults)
+    rows = run(job, 2, Enough(5, 1), Tolerance(elastic=False))
     assert [row["event"] for row in rows].count("restarted") == 1
     for replica in range(2):
         done = exchanges_of(rows, replica)
@@ -106,15 +115,17 @@ def test_without_elasticity_the_whole_group_starts_again() -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_too_many_losses_end_the_run_with_a_clear_error() -> None:
+    job = toy_loop.job(exchanges=10**6, faults="0@25/after_exchange=kill")
     with pytest.raises(DeepRelaxError, match=r"Replica 0 was lost after max_failures=0 .* newest checkpoint"):
-        run(toy_loop.job(exchanges=10**6, pause_s=0.005), 1, Killer(0, 5), Tolerance(max_failures=0))
+        run(job, 1, lambda _: None, Tolerance(max_failures=0))
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_an_error_of_a_replica_comes_back_as_it_was_and_is_not_tried_again() -> None:
     starts: list[Row] = []
+    job = toy_loop.job(faults="1@20/before_exchange=raise(DivergedError, lr too large)")
     with pytest.raises(DivergedError, match=r"^lr too large$"):
-        run(toy_loop.job(fails_at=3), 2, lambda row: starts.append(row) if row["event"] == "joined" else None)
+        run(job, 2, lambda row: starts.append(row) if row["event"] == "joined" else None)
     assert len(starts) == 2
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
-from deeprelax.errors import DivergedError
+from deeprelax.replica.replica import Steps
+from deeprelax.testing import FaultInjector, FaultPlan
 
 ENTRY = "tests.faults.toy_loop:quadratic"
 
@@ -23,8 +24,7 @@ def job(
     size: int = 50,
     pause_s: float = 0.0,
     kind: Kind = "center",
-    fails_at: int | None = None,
-    fails_with: str = "DivergedError",
+    faults: str = "",
 ) -> dict[str, object]:
     """Return a job of :func:`quadratic`.
 
@@ -33,16 +33,14 @@ def job(
         size: of each of its two vectors, one in float32 and one in float64.
         pause_s: seconds a step takes.
         kind: of its messages.
-        fails_at: the exchange before which replica 1 raises an error.
-        fails_with: ``DivergedError``, or another for a ``ValueError``.
+        faults: the text of a fault plan; a period has 5 steps.
     """
     return {
         "exchanges": exchanges,
         "size": size,
         "pause_s": pause_s,
         "kind": kind,
-        "fails_at": fails_at,
-        "fails_with": fails_with,
+        "faults": faults,
         "checkpoints": "/nonexistent",
         "threads": 1,
     }
@@ -54,8 +52,14 @@ def quadratic(
     device: str,  # noqa: ARG001 - part of an entry's signature
     emit: Callable[[Row], None],
     center_state: Callable[[], Mapping[str, Tensor]],  # noqa: ARG001 - likewise
-) -> Generator[Message, Reply, None]:
+) -> Steps[None]:
     """Descend to a minimum of the replica's own; the center is pulled to the mean of the minima."""
+    faults = FaultInjector(FaultPlan.from_job(job), replica)
+    loop = descend(job, replica, emit)
+    return faults.around(loop) if faults.active else loop
+
+
+def descend(job: Mapping[str, object], replica: int, emit: Callable[[Row], None]) -> Steps[None]:
     size, total = int(str(job["size"])), int(str(job["exchanges"]))
     generator = torch.Generator().manual_seed(replica)
     vectors = tuple(torch.randn(size, generator=generator, dtype=dtype) for dtype in (torch.float32, torch.float64))
@@ -65,8 +69,6 @@ def quadratic(
     take(vectors, reply)
     step, exchanges = reply.step, reply.exchanges
     while exchanges < total and not reply.stop:
-        if replica == 1 and job["fails_at"] == exchanges:
-            raise DivergedError("lr too large") if job["fails_with"] == "DivergedError" else ValueError("a bug")
         for _ in range(5):
             time.sleep(float(str(job["pause_s"])))
             for vector in vectors:

@@ -12,7 +12,7 @@ import ray
 import torch
 from tests.faults import toy_loop
 
-from deeprelax.coupling.message import Message
+from deeprelax.coupling.message import CenterStep, Message
 from deeprelax.errors import ExchangeError
 from deeprelax.exchange.base import drive
 from deeprelax.exchange.center import Center
@@ -148,12 +148,12 @@ def test_a_stop_reaches_all_replicas_at_one_exchange(start: Start, replicas: int
 def test_an_error_in_one_replica_ends_the_others_and_comes_back_with_its_words(start: Start) -> None:
     servers = start(3)
     with pytest.raises(ExchangeError, match="Replica 1 failed: ValueError: a bug"):
-        run_all(servers, 3, toy_loop.job(fails_at=2, fails_with="ValueError"))
+        run_all(servers, 3, toy_loop.job(faults="1@15/before_exchange=raise(ValueError, a bug)"))
     failure = servers.drain().failure
     assert failure is not None
     error = revived(failure)
     assert str(error) == "Replica 1 failed: ValueError: a bug"
-    assert "toy_loop.py" in error.__notes__[0]
+    assert "injection.py" in error.__notes__[0], "where it was raised"
 
 
 def test_a_server_that_is_gone_is_a_clear_error(start: Start) -> None:
@@ -175,5 +175,23 @@ def test_the_process_that_was_replaced_is_told_to_end(start: Start) -> None:
     assert new.exchange(join).exchanges == 0
     with pytest.raises(ExchangeError, match="taken over by another process"):
         old.exchange(Message(kind="center", vectors=(torch.zeros(3),), step=5, exchanges=0))
+    with pytest.raises(ExchangeError, match="taken over by another process"):
+        old.exchange(join)  # that of a process that was slow to start
+    for exchange in (old, other, new):
+        exchange.close()
+
+
+def test_the_process_that_is_replaced_while_it_waits_for_a_round_is_told_to_end(start: Start) -> None:
+    servers = start(2)
+    join = Message(kind="join", vectors=(torch.zeros(3),), step=0, exchanges=0)
+    said = Message(kind="center", vectors=(torch.zeros(3),), step=5, exchanges=0, center_steps=(CenterStep(),))
+    old, other, new = (ServerExchange(servers.handles, replica, 2) for replica in (0, 1, 0))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda exchange: exchange.exchange(join), (old, other)))
+        waiting = pool.submit(old.exchange, said)
+        time.sleep(0.5)  # it has spoken, and replica 1 has not
+        assert new.exchange(join).exchanges == 0
+        with pytest.raises(ExchangeError, match="taken over by another process"):
+            waiting.result(timeout=30)
     for exchange in (old, other, new):
         exchange.close()

@@ -17,6 +17,8 @@ from deeprelax.replica.local_step import Company
 from deeprelax.replica.loop import Emit, Training
 from deeprelax.replica.replica import Steps
 from deeprelax.replica.task import Task
+from deeprelax.testing.faults import FaultPlan
+from deeprelax.testing.injection import FaultInjector
 
 ENTRY = "deeprelax.execution.entry:replica_loop"
 
@@ -40,10 +42,13 @@ def replica_loop(
     config = RunConfig(**cast("dict[str, object]", job["config"]))
     reference = Reference(**cast("dict[str, str]", job["reference"]))
     task = config.judged(resolve(reference).build(config.trainable_config))
+    faults = FaultInjector(FaultPlan.from_job(job), replica)
+    emit = faults.watching(emit)
     training = make_training(
         task, config, replica, torch.device(device), emit, center_state, Path(str(job["checkpoints"]))
     )
-    return training.run()
+    # Faults may stand before a gradient, so whoever injects them must see that one is asked for.
+    return faults.around(training.asking()) if faults.active else training.run()
 
 
 def make_training(
@@ -78,4 +83,5 @@ def make_job(config: RunConfig, reference: Reference, checkpoints: Path) -> dict
         "reference": {"path": reference.path, "source_hash": reference.source_hash, "source": reference.source},
         "checkpoints": str(checkpoints),
         "threads": config.threads,
+        "faults": FaultPlan.text_of_environment(),
     }
