@@ -255,6 +255,7 @@ class VirtualRun:
         self._waiting: dict[Member, tuple[float, int]] = {}
         self._said: dict[int, Heard] = {}
         self._live: set[int] = set()
+        self._excused: set[int] = set()
         self._begun, self._fresh = False, rounds.center is None
         self._save()
 
@@ -330,6 +331,7 @@ class VirtualRun:
             self.ledger.fates["told the center"] += 1
         else:
             self._said[replica] = heard
+            self._excused.discard(replica)
 
     def _take_events(self) -> None:
         for row in self.coordinator.events:
@@ -339,6 +341,8 @@ class VirtualRun:
                 self._live.add(replica)
             elif event in {"lost", "finished"}:
                 self._live.discard(replica)
+            elif event == "refused":
+                self._excused.add(replica)
         self.coordinator.events.clear()
         for member in [waiting for waiting in self._waiting if self.coordinator.outdated(waiting)]:
             _, turn = self._waiting.pop(member)
@@ -349,7 +353,7 @@ class VirtualRun:
         """A round closes when all who live have spoken, with what was said in it and nothing else."""
         said = [self._said[replica] for replica in sorted(self._said)]
         assert list(answer.to) == [heard.member for heard in said]
-        assert self._live <= self._said.keys(), "somebody who lives was left out"
+        assert self._live - self._excused <= self._said.keys(), "somebody who lives was left out"
         assert answer.reply.members == len(said)
         first = not self._begun
         assert answer.reply.exchanges == self.coordinator.rounds.exchanges == (before if first else before + 1)
@@ -366,6 +370,7 @@ class VirtualRun:
         self._begun, self._fresh = True, False
         self.ledger.fates["averaged"] += len(said)
         self._said.clear()
+        self._excused.clear()
         if self.coordinator.rounds.exchanges % CHECKPOINT_EXCHANGES == 0:
             self._save()
 

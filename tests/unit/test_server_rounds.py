@@ -294,9 +294,34 @@ def test_weights_that_are_not_finite_are_refused_and_their_replica_goes_on_from_
     assert answer is not None
     assert (answer.averaged, answer.reply.exchanges) == (False, 0)
     assert run.events() == [("refused", 1)]
-    again = run.say("1a", "center", 0, value=4.0)
+    closed = run.coordinator.expire()
+    assert names(closed) == ["0a"], "the round does without it"
+    assert closed is not None
+    assert closed.reply.vectors[0].tolist() == [2.0] * 3
+    assert names(run.say("1a", "center", 0, value=4.0)) == ["1a"], "it missed that round"
+    assert run.say("0a", "center", 1, value=2.0) is None, "the others wait for it again"
+    again = run.say("1a", "center", 1, value=4.0)
     assert again is not None
     assert again.reply.vectors[0].tolist() == [3.0] * 3
+
+
+def test_a_replica_that_diverges_again_and_again_does_not_stop_the_others() -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    for exchanges in range(5):
+        run.say("0a", "center", exchanges, value=2.0)
+        run.say("1a", "center", exchanges, value=math.nan)
+        assert names(run.coordinator.expire()) == ["0a"]
+    assert run.coordinator.rounds.exchanges == 5
+
+
+def test_replicas_that_were_all_refused_go_on_when_one_of_them_is_well() -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    for name in ("0a", "1a"):
+        assert names(run.say(name, "center", 0, value=math.nan)) == [name]
+    assert run.coordinator.expire() is None
+    assert names(run.say("1a", "center", 0, value=2.0)) == ["1a"]
 
 
 def test_finite_weights_whose_sum_overflows_are_taken() -> None:

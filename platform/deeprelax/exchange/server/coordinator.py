@@ -9,7 +9,8 @@ A newcomer (a replacement, or a member that was dropped although it lives) is to
 exchanges at once and is a live member of the round now open: the others wait for it at most the one period it has to
 make up. If its message belongs to a round that has closed since, it hears the same; the reply then has other
 ``exchanges`` than ``message.exchanges + 1``, and the replica goes on from there. So does one whose weights are not
-finite: its message counts for nothing.
+finite: its message counts for nothing, and the round now open does without it, so that one that diverges again and
+again cannot stop the others.
 
 With ``elastic=False`` (data-parallel SGD) nobody is dropped. A join in a run under way means that the whole group
 starts again: the round is forgotten, and once all n have joined the run continues at their position with their mean as
@@ -123,6 +124,7 @@ class Coordinator:
         self._live: dict[int, str] = {}
         self._lease_end: dict[int, float] = {}
         self._said: dict[int, tuple[Member, Message]] = {}
+        self._excused: set[int] = set()
 
     def hear(self, member: Member, message: Message) -> Answer | None:
         """Take a message of a member that is not :meth:`outdated`; return whom it lets go on, if anyone.
@@ -140,6 +142,7 @@ class Coordinator:
         if not self._said:
             self._opened = self._clock()
         self._said[member.replica] = (member, message)
+        self._excused.discard(member.replica)
         return self._closed()
 
     def outdated(self, member: Member) -> bool:
@@ -216,7 +219,7 @@ class Coordinator:
     def _restart(self, message: Message) -> None:
         for replica in self._joined:
             self._end(replica)
-        self._live, self._said = {}, {}
+        self._live, self._said, self._excused = {}, {}, set()
         self._begun, self._restarted = False, True
         self.rounds.center = None
         self.rounds.step, self.rounds.exchanges = message.step, message.exchanges
@@ -225,6 +228,7 @@ class Coordinator:
         if not self.rules.elastic or self.rounds.finite(message):
             return False
         self._note("refused", member.replica)
+        self._excused.add(member.replica)  # if the others waited for nobody else, the next look closes their round
         return True
 
     def _current(self, member: Member, message: Message) -> Answer:
@@ -237,7 +241,7 @@ class Coordinator:
         if not awaited or not awaited <= self._said.keys():
             return None
         spoken = [self._said[replica] for replica in sorted(self._said)]
-        self._said = {}
+        self._said, self._excused = {}, set()
         messages = [message for _, message in spoken]
         reply = self.rounds.complete(messages if self._begun else self._joins(messages))
         answer = Answer(reply=reply, to=tuple(member for member, _ in spoken), restarted=self._restarted)
@@ -259,7 +263,9 @@ class Coordinator:
 
     def _awaited(self) -> set[int]:
         under_way = self._begun or any(message.kind != "join" for _, message in self._said.values())
-        return set(self._live) if under_way and self.rules.elastic else set(range(self.rules.replicas))
+        if under_way and self.rules.elastic:
+            return self._live.keys() - self._excused
+        return set(range(self.rules.replicas))
 
     def _drop(self, replica: int, event: str) -> None:
         del self._live[replica]
