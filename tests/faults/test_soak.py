@@ -67,6 +67,7 @@ def kill_server(run: VirtualRun) -> None:
 
 
 KINDS: tuple[Callable[[VirtualRun], None], ...] = (kill, hang, cut, lag, repeat, replace, poison, deafen)
+FATES = ("averaged", "told the center", "superseded", "gone with the server")
 SERVER_DEATHS = 1 / 50
 
 
@@ -91,3 +92,5 @@ def test_nothing_is_lost_and_nothing_grows() -> None:
     assert run.ledger.longest_silence_s < LONGEST_SILENCE_S
     assert run.ledger.largest <= REPLICAS * (REMEMBERED_LIVES + 5), "what is remembered is bounded"
     assert not run.open_messages
+    heard = run.ledger.fates["heard"]
+    assert heard == sum(run.ledger.fates[fate] for fate in FATES), "no message is lost, none counts twice"

@@ -1,7 +1,7 @@
 """A run in virtual time: the library's coordinator, simulated replicas and a network that loses, delays and repeats.
 
 Nothing sleeps and no process is started: a queue of events ordered by time is all there is. What the coordinator does
-is compared, after every event, with a record of who joined, who spoke and what they said that is kept here.
+is compared, after every event, with a record of who joined, who spoke and what they said.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
+from tests.faults.virtual_record import RULE, Heard, Ledger, Record, entries
 from torch import Tensor
 
-from deeprelax.coupling.message import CenterStep, Message, Reply
-from deeprelax.exchange.center import Center, mean_of
+from deeprelax.coupling.message import Message, Reply
+from deeprelax.exchange.center import Center
 from deeprelax.exchange.rounds import Rounds
 from deeprelax.exchange.server.coordinator import Answer, Coordinator, Member, Rules
 
@@ -26,7 +25,6 @@ LEASE_S, BEAT_S, TICK_S, PERIOD_S = 10.0, 2.5, 0.5, 24.0
 STEPS, SIZE = 10, 3
 CHECKPOINT_EXCHANGES = 20
 LOOK_TICKS = 100
-RULE = (CenterStep(lr=0.7, momentum=0.5),)
 
 
 @dataclass(eq=False)
@@ -58,32 +56,6 @@ class Process:
     said: Message | None = None
 
 
-@dataclass
-class Ledger:
-    """What happened.
-
-    Attributes:
-        fates: how many messages were averaged, refused, …
-        longest_wait_s: from a message's arrival at the server to its answer.
-        longest_silence_s: while somebody waited and no message came and nobody joined or was lost.
-        largest: the most entries that the coordinator's containers held together.
-    """
-
-    fates: Counter[str] = field(default_factory=Counter)
-    events: Counter[str] = field(default_factory=Counter)
-    longest_wait_s: float = 0.0
-    longest_silence_s: float = 0.0
-    largest: int = 0
-
-
-class Heard(NamedTuple):
-    """A message that the server has heard."""
-
-    member: Member
-    message: Message
-    turn: int
-
-
 class VirtualRun:
     """A run of n replicas around one coordinator.
 
@@ -107,7 +79,6 @@ class VirtualRun:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._ticks = 0
         self._news_at = 0.0
-        self._expected = Center(())
         self._serve(Rounds())
         for replica in range(replicas):
             self.start_process(replica)
@@ -226,6 +197,7 @@ class VirtualRun:
     def kill_server(self, seconds: float) -> None:
         """Lose the server and all it was told; after some time it comes back from its newest checkpoint."""
         self.server_back_at = self.now + seconds
+        self.record.forget()
         waiting = [process for process in self.processes.values() if process.waits]
 
         def come_back() -> None:
@@ -253,10 +225,7 @@ class VirtualRun:
         rounds.stop = self.stopping
         self.coordinator = Coordinator(self.rules, rounds, lambda: self.now)
         self._waiting: dict[Member, tuple[float, int]] = {}
-        self._said: dict[int, Heard] = {}
-        self._live: set[int] = set()
-        self._excused: set[int] = set()
-        self._begun, self._fresh = False, rounds.center is None
+        self.record = Record(rounds, self.rules.replicas, self.ledger)
         self._save()
 
     def _save(self) -> None:
@@ -310,9 +279,11 @@ class VirtualRun:
             self._news_at = self.now
             self._take_events()
         if heard is not None:
-            self._record(heard, told=answer is not None and not answer.averaged)
+            self.record.hear(heard, told=answer is not None and not answer.averaged)
         if answer is not None and answer.averaged:
-            self._check_round(answer, before)
+            self.record.close(answer, before)
+            if self.coordinator.rounds.exchanges % CHECKPOINT_EXCHANGES == 0:
+                self._save()
             self._answer(answer.reply, [(member, None) for member in answer.to])
         else:
             assert self.coordinator.rounds.exchanges == before
@@ -321,58 +292,13 @@ class VirtualRun:
             assert answer.to == (heard.member,)
             self._answer(answer.reply, [(heard.member, heard.turn)])
 
-    def _record(self, heard: Heard, *, told: bool) -> None:
-        """Keep what was heard until its round closes; of a replica only what its newest life said last."""
-        replica = heard.member.replica
-        if replica in self._said and (not told or self._said[replica].member != heard.member):
-            del self._said[replica]
-            self.ledger.fates["superseded"] += 1
-        if told:
-            self.ledger.fates["told the center"] += 1
-        else:
-            self._said[replica] = heard
-            self._excused.discard(replica)
-
     def _take_events(self) -> None:
-        for row in self.coordinator.events:
-            event, replica = str(row["event"]), int(str(row["replica"]))
-            self.ledger.events[event] += 1
-            if event in {"joined", "rejoined"}:
-                self._live.add(replica)
-            elif event in {"lost", "finished"}:
-                self._live.discard(replica)
-            elif event == "refused":
-                self._excused.add(replica)
+        self.record.take(self.coordinator.events)
         self.coordinator.events.clear()
         for member in [waiting for waiting in self._waiting if self.coordinator.outdated(waiting)]:
             _, turn = self._waiting.pop(member)
             if member in self.processes:
                 self._deliver(self.processes[member], None, turn)
-
-    def _check_round(self, answer: Answer, before: int) -> None:
-        """A round closes when all who live have spoken, with what was said in it and nothing else."""
-        said = [self._said[replica] for replica in sorted(self._said)]
-        assert list(answer.to) == [heard.member for heard in said]
-        assert self._live - self._excused <= self._said.keys(), "somebody who lives was left out"
-        assert answer.reply.members == len(said)
-        first = not self._begun
-        assert answer.reply.exchanges == self.coordinator.rounds.exchanges == (before if first else before + 1)
-        assert len(said) == self.rules.replicas or not self._fresh
-        if not first:
-            mean = mean_of([heard.message.vectors for heard in said])[0]
-            self._expected.advance([mean], RULE)
-            assert torch.equal(answer.reply.vectors[0], self._expected.vectors[0])
-            assert all(heard.message.exchanges == before for heard in said)
-        else:
-            assert self.coordinator.rounds.center is not None
-            self._expected = Center.restored(self.coordinator.rounds.center.state())
-        assert bool(torch.isfinite(answer.reply.vectors[0]).all()), "the center is not finite"
-        self._begun, self._fresh = True, False
-        self.ledger.fates["averaged"] += len(said)
-        self._said.clear()
-        self._excused.clear()
-        if self.coordinator.rounds.exchanges % CHECKPOINT_EXCHANGES == 0:
-            self._save()
 
     def _answer(self, reply: Reply, to: Sequence[tuple[Member, int | None]]) -> None:
         """Answer calls: each the one of its turn, or whichever its member waits with."""
@@ -388,10 +314,3 @@ class VirtualRun:
     def _deliver(self, process: Process, reply: Reply | None, turn: int) -> None:
         arrives = max(self.now, process.cut_until) + self.draw(0, 0.05)
         self.at(arrives, lambda: self._hear(process, reply, turn))
-
-
-def entries(value: object) -> int:
-    """Return how many entries nested dictionaries, lists, sets and queues hold."""
-    if isinstance(value, dict):
-        return sum(1 + entries(inner) for inner in value.values())
-    return len(value) if isinstance(value, list | set | deque) else 0
