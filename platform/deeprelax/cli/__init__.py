@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from deeprelax.cli import catalog, fit, flatness, plan, schedule, simulate, spaces, sweep, verify
+from deeprelax.cli import catalog, dashboard, fit, flatness, plan, schedule, simulate, spaces, sweep, verify
 from deeprelax.cli.root import main
 
-__all__ = ["catalog", "fit", "flatness", "main", "plan", "schedule", "simulate", "spaces", "sweep", "verify"]
+__all__ = [
+    "catalog", "dashboard", "fit", "flatness", "main", "plan", "schedule", "simulate", "spaces", "sweep", "verify"
+]  # fmt: skip
