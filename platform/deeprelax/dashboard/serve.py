@@ -45,8 +45,9 @@ def serve(
         say(f"{address}/?token={tokens.write}   to change something")
     if host not in LOOPBACK and certificate is None:
         say("Warning: without TLS, who listens on the network reads the token. Give --certificate and --key.")
-    files = {} if certificate is None else {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, **files)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    if certificate is not None:
+        config.ssl_certfile, config.ssl_keyfile = certificate
     uvicorn.Server(config).run(sockets=[listening])
 
 

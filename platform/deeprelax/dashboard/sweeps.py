@@ -140,7 +140,7 @@ def _row(trial: FrozenTrial) -> TrialRow:
 
 def _values(trial: FrozenTrial, outcome: Mapping[str, object]) -> Sequence[float]:
     if trial.values:
-        return trial.values
+        return list(trial.values)
     value = outcome.get("value")
     if isinstance(value, int | float):
         return [float(value)]

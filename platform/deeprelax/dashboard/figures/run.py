@@ -135,10 +135,8 @@ def _members(run: Run) -> Figure:
     for kind in kinds:
         here = [row for row in rows if row["event"] == kind]
         marks = {"size": 11, "symbol": _LEAST_TIMELINE.get(kind, "diamond")}
-        traces.append(
-            line(kind, numbers(here, "step"), [f"replica {row['replica']}" for row in here], mode="markers")
-            | {"marker": marks}
-        )
+        who = [f"replica {row['replica']}" for row in here]
+        traces.append(line(kind, numbers(here, "step"), who, mode="markers", marker=marks))
     return Figure(
         name="members",
         title="Who took part",
