@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import ray
@@ -178,6 +179,25 @@ def test_the_process_that_was_replaced_is_told_to_end(start: Start) -> None:
     with pytest.raises(ExchangeError, match="taken over by another process"):
         old.exchange(join)  # that of a process that was slow to start
     for exchange in (old, other, new):
+        exchange.close()
+
+
+@pytest.mark.parametrize("place", [0, -1], ids=["at the head", "at another server"])
+def test_weights_that_are_not_finite_are_refused_by_whichever_server_has_them(start: Start, place: int) -> None:
+    servers = start(2, parameter_bytes=2 * SHARD_BYTES)
+    well, ill = (ServerExchange(servers.handles, replica, 2) for replica in (0, 1))
+    join = Message(kind="join", vectors=(torch.ones(4),), step=0, exchanges=0)
+    vector = torch.ones(4)
+    vector[place] = torch.nan
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda exchange: exchange.exchange(join), (well, ill)))
+        said = Message(kind="center", vectors=(vector,), step=5, exchanges=0, center_steps=(CenterStep(),))
+        answered = ill.exchange(said)
+        assert (answered.exchanges, answered.vectors[0].tolist()) == (0, [1.0] * 4)
+        reply = well.exchange(replace(said, vectors=(torch.full((4,), 3.0),)))
+    assert (reply.exchanges, reply.members, reply.vectors[0].tolist()) == (1, 1, [3.0] * 4)
+    assert ("refused", 1) in [(row["event"], row["replica"]) for row in servers.drain().rows]
+    for exchange in (well, ill):
         exchange.close()
 
 

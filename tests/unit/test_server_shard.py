@@ -19,15 +19,15 @@ A, B, B_AGAIN = Member(0, "first"), Member(1, "first"), Member(1, "second")
 class Direct(Protocol):
     """A shard whose methods are called in this process; Ray's decorator types them as remote."""
 
-    async def deposit(self, member: Member, header: Message, packed: Packed) -> None: ...
+    async def deposit(self, member: Member, header: Message, packed: Packed) -> bool: ...
     async def collect(self, member: Member) -> Packed: ...
     async def close(self, members: Sequence[Member], restarted: bool) -> None: ...
     async def current(self, member: Member) -> None: ...
 
 
-async def deposit(shard: Direct, member: Member, value: float, kind: Kind = "center") -> None:
+async def deposit(shard: Direct, member: Member, value: float, kind: Kind = "center") -> bool:
     header = Message(kind=kind, vectors=(), step=0, exchanges=0, center_steps=(CenterStep(),))
-    await shard.deposit(member, header, pack([torch.full((2,), value)]))
+    return await shard.deposit(member, header, pack([torch.full((2,), value)]))
 
 
 async def collected(shard: Direct, member: Member) -> list[float]:
@@ -78,5 +78,30 @@ def test_what_a_lost_replica_left_is_no_part_of_any_mean() -> None:
         await deposit(shard, A, 1.0)
         await shard.close([A], False)
         assert await collected(shard, A) == [1.0, 1.0]
+
+    asyncio.run(scenario())
+
+
+def test_a_shard_says_whether_what_it_holds_is_finite() -> None:
+    async def scenario() -> None:
+        shard = await begun()
+        assert [await deposit(shard, member, value) for member, value in ((A, 1.0), (B, float("nan")))] == [True, False]
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_was_replaced_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        shard = await begun()
+        await deposit(shard, B, 1.0)
+        await deposit(shard, B_AGAIN, 9.0, "join")
+        await shard.current(B_AGAIN)
+        for member in (A, B_AGAIN):
+            await deposit(shard, member, 2.0)
+        await shard.close([A, B_AGAIN], False)
+        for member in (A, B_AGAIN):
+            await collected(shard, member)
+        state = vars(shard)
+        assert (state["_deposits"], state["_replies"]) == ({}, {})
 
     asyncio.run(scenario())

@@ -97,10 +97,11 @@ class Shard:
         self._replies: dict[Member, asyncio.Future[Packed]] = {}
 
     @ray.method
-    async def deposit(self, member: Member, header: Message, packed: Packed) -> None:
-        """Keep a member's slices until the head has decided what becomes of them."""
+    async def deposit(self, member: Member, header: Message, packed: Packed) -> bool:
+        """Keep a member's slices until the head has decided what becomes of them; return whether they are finite."""
         self._deposits[member] = self._store.opened(header, packed)
         self._replies[member] = asyncio.get_running_loop().create_future()
+        return self._store.rounds.finite(self._deposits[member])
 
     @ray.method
     async def collect(self, member: Member) -> Packed:
@@ -167,8 +168,15 @@ class Head:
         self._controller: Controller | None = None
 
     @ray.method
-    async def speak(self, member: Member, header: Message, packed: Packed) -> Sealed | ExchangeError:
-        """Take a replica's message and return the reply of its round, once it has closed."""
+    async def speak(self, member: Member, header: Message, packed: Packed, finite: bool) -> Sealed | ExchangeError:
+        """Take a replica's message and return the reply of its round, once it has closed.
+
+        Args:
+            member: who speaks.
+            header: the message without its vectors.
+            packed: this server's slices of them.
+            finite: whether those of the other servers are finite.
+        """
         if self._failure is not None:
             return _failed(self._failure)
         if self._coordinator.outdated(member):
@@ -176,7 +184,7 @@ class Head:
         self._watch = self._watch or asyncio.create_task(self._look_at_leases())
         waiting: asyncio.Future[Sealed | ExchangeError] = asyncio.get_running_loop().create_future()
         self._waiting[member] = waiting
-        self._settle(partial(self._coordinator.hear, member, self._store.opened(header, packed)))
+        self._settle(partial(self._coordinator.hear, member, self._store.opened(header, packed), finite=finite))
         return await waiting
 
     @ray.method

@@ -118,11 +118,9 @@ class ServerExchange(Exchange):
         first, *rest = parts = [pack(part) for part in split(message.vectors, 1 + len(shards))]
         header = replace(message, vectors=())
         # All slices have arrived before the head hears of the message: a round that it closes is complete everywhere.
-        for kept in [
-            shard.deposit.remote(self._member, header, part) for shard, part in zip(shards, rest, strict=True)
-        ]:
-            call(kept, self._timeout_s)
-        answer = call(head.speak.remote(self._member, header, first), self._timeout_s)
+        kept = [shard.deposit.remote(self._member, header, part) for shard, part in zip(shards, rest, strict=True)]
+        finite = [call(arrived, self._timeout_s) for arrived in kept]
+        answer = call(head.speak.remote(self._member, header, first, all(finite)), self._timeout_s)
         if isinstance(answer, ExchangeError):
             raise answer
         self.meter.bytes_sent += sum(part.nbytes for part in parts)

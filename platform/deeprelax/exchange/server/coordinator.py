@@ -126,8 +126,13 @@ class Coordinator:
         self._said: dict[int, tuple[Member, Message]] = {}
         self._excused: set[int] = set()
 
-    def hear(self, member: Member, message: Message) -> Answer | None:
+    def hear(self, member: Member, message: Message, *, finite: bool = True) -> Answer | None:
         """Take a message of a member that is not :meth:`outdated`; return whom it lets go on, if anyone.
+
+        Args:
+            member: who speaks.
+            message: what it says, or this server's part of it.
+            finite: whether the parts of other servers are finite.
 
         Raises:
             ExchangeError: the members of the round are not at the same point of the run.
@@ -137,7 +142,7 @@ class Coordinator:
             self._admit(member, message)
         self.beat(member)
         elsewhere = message.kind == "join" or message.exchanges != self.rounds.exchanges
-        if self._begun and (elsewhere or self._refused(message, member)):
+        if self._begun and (elsewhere or self._refused(member, finite and self.rounds.finite(message))):
             return self._current(member, message)
         if not self._said:
             self._opened = self._clock()
@@ -224,8 +229,8 @@ class Coordinator:
         self.rounds.center = None
         self.rounds.step, self.rounds.exchanges = message.step, message.exchanges
 
-    def _refused(self, message: Message, member: Member) -> bool:
-        if not self.rules.elastic or self.rounds.finite(message):
+    def _refused(self, member: Member, finite: bool) -> bool:
+        if finite or not self.rules.elastic:
             return False
         self._note("refused", member.replica)
         self._excused.add(member.replica)  # if the others waited for nobody else, the next look closes their round
