@@ -43,17 +43,17 @@ class Enough:
 
     def __init__(self, exchanges: int, *replicas: int) -> None:
         self.exchanges = exchanges
-        self.first: dict[object, object] = {}
+        self.rejoined: set[object] = set()
         self.since: dict[object, list[Row]] = {replica: [] for replica in replicas}
 
     def __call__(self, row: Row) -> None:
-        if row["event"] != "exchange" or row["replica"] not in self.since:
+        if row["event"] == "rejoined":
+            self.rejoined.add(row["replica"])
+        if row["event"] != "exchange" or row["replica"] not in self.rejoined & self.since.keys():
             return
-        if row["pid"] == self.first.setdefault(row["replica"], row["pid"]):
-            return
-        enough = self.enough
+        before = self.enough
         self.since[row["replica"]].append(row)
-        if self.enough and not enough:
+        if self.enough and not before:
             os.kill(os.getpid(), signal.SIGINT)
 
     @property
@@ -68,7 +68,7 @@ def exchanges_of(rows: list[Row], replica: int) -> list[Row]:
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_and_poisoned_replicas_start_again_from_the_center_while_the_others_go_on() -> None:
     enough = Enough(20, 1, 2)
-    faults = "2@50/before_exchange=poison; 1@100/before_exchange=kill; 2@150/inside_exchange=kill"
+    faults = "2@100/before_exchange=poison; 1@300/before_exchange=kill; 2@400/inside_exchange=kill"
     rows = run(toy_loop.job(exchanges=10**6, pause_s=0.005, faults=faults), 3, enough)
     events = [(row["event"], row["replica"]) for row in rows if row["event"] in {"lost", "rejoined", "refused"}]
     assert events[0] == ("refused", 2)
@@ -100,7 +100,7 @@ def report_gap(rows: list[Row]) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_without_elasticity_the_whole_group_starts_again(tmp_path: Path) -> None:
-    faults = f"once_in={tmp_path}; 1@25/after_exchange=kill"
+    faults = f"once_in={tmp_path}; 1@500/after_exchange=kill"  # rows of 100 exchanges have reached the driver
     job = toy_loop.job(exchanges=10**6, pause_s=0.005, kind="mean", faults=faults)
     rows = run(job, 2, Enough(5, 1), Tolerance(elastic=False))
     assert [row["event"] for row in rows].count("restarted") == 1
