@@ -42,6 +42,10 @@ def at_step(text: str, step: int, *, exchanges: int = 0) -> float:
         ("piecewise(0:0.1,0.5:0.02)", 50, 0.02),
         ("piecewise(0:1,30:2,60:3,steps)", 59, 2.0),
         ("piecewise(0:1,30:2,60:3,steps)", 60, 3.0),
+        ("staged(0:1,0.5:lin(4,0))", 49, 1.0),
+        ("staged(0:1,0.5:lin(4,0))", 50, 2.0),
+        ("staged(0:1,0.5:lin(4,0))", 100, 0.0),
+        ("staged(0:exp(100,1),30:2,steps)", 30, 2.0),
         ("auto(16,base=2)", 0, 1 / 2),
         ("auto(16,base=2)", 25, 1 / 4),
         ("auto(16,base=2)", 100, 1 / 32),
@@ -95,7 +99,15 @@ def test_unmeasured_auto_schedule_is_no_spring_and_a_measured_one_starts_at_its_
 
 
 @pytest.mark.parametrize(
-    "text", ["lin(1,0)", "exp(100,1)", "cos(0.1,0.01)", "auto(1e4,base=3)", "piecewise(0:1,0.3:2)"]
+    "text",
+    [
+        "lin(1,0)",
+        "exp(100,1)",
+        "cos(0.1,0.01)",
+        "auto(1e4,base=3)",
+        "piecewise(0:1,0.3:2)",
+        "staged(0:cos(1,0),0.3:exp(4,1,steps=9))",
+    ],
 )
 def test_value_depends_on_the_position_alone_and_so_survives_a_resume(text: str) -> None:
     stepped = parse(text)
@@ -131,8 +143,12 @@ number = st.floats(allow_nan=False)
 
 
 @st.composite
-def schedules(draw: st.DrawFn) -> Schedule:
-    shape: Shape = draw(st.sampled_from(SHAPES))
+def schedules(draw: st.DrawFn, shapes: tuple[Shape, ...] = SHAPES) -> Schedule:
+    shape: Shape = draw(st.sampled_from(shapes))
+    if shape == "staged":
+        simple = schedules(tuple(name for name in SHAPES if name not in ("auto", "staged")))
+        begins = [0.0, *sorted(draw(st.sets(positive, max_size=3)))]
+        return Schedule(shape=shape, stages=tuple((x, draw(simple)) for x in begins), unit=draw(st.sampled_from(UNITS)))
     if shape == "constant":
         return Schedule(start=draw(number))
     unit: Unit = draw(st.sampled_from(UNITS))
@@ -190,6 +206,10 @@ def test_value_lies_between_the_extremes_the_schedule_declares(schedule: Schedul
         ("piecewise(0:1,0:2)", ["rising from 0"]),
         ("piecewise(0:1,2)", ["'2' is not a point 'position:value'"]),
         ("piecewise(0:1,5:2:3)", ["'5:2:3' is not a point"]),
+        ("staged(0:1,2)", ["'2' is not a stage 'position:schedule'"]),
+        ("staged(1:2)", ["rising from 0"]),
+        ("staged(0:1,0.5:auto(3))", ["Invalid stage='auto'", "neither auto nor staged"]),
+        ("staged(0:1,0.5:expo(3,1))", ["Did you mean 'exp'?"]),
         ("piecewise(0:nan)", ["points", "number"]),
         ("piecewise(0:1,nan:2)", ["points", "number"]),
         ("auto(0)", ["growth=0.0", "> 0 and finite"]),
@@ -224,12 +244,30 @@ def test_number_text_and_schedule_mean_the_same(value: Schedule | float | str) -
     assert as_schedule(value) == Schedule(start=25.0)
 
 
-@pytest.mark.parametrize("text", ["0.1", "inf", "lin(0,2)", "exp(100,1)", "cos(0.1,0)", "piecewise(0:1,0.5:3)"])
+@pytest.mark.parametrize(
+    "text", ["0.1", "inf", "lin(0,2)", "exp(100,1)", "cos(0.1,0)", "piecewise(0:1,0.5:3)", "staged(0:1,0.5:lin(2,1))"]
+)
 @pytest.mark.parametrize("step", [0, 33, 50, 100])
 def test_a_scaled_schedule_has_the_values_times_the_factor(text: str, step: int) -> None:
     here = Position(step=step, total_steps=RUN)
     assert parse(text).scaled(1.7).at(here) == pytest.approx(1.7 * parse(text).at(here), rel=1e-14)
     assert parse(text).scaled(1.0) == parse(text)
+
+
+def test_stages_follow_each_other_and_each_runs_as_if_from_the_start() -> None:
+    falling = parse("cos(0.1,0)")
+    learned = falling.then(0.25, falling.scaled(2.0)).then(0.5, Schedule(start=3.0))
+    assert write(learned) == "staged(0:cos(0.1,0),0.25:cos(0.2,0),0.5:3)"
+    for step, expected in (
+        (24, falling),
+        (25, falling.scaled(2.0)),
+        (49, falling.scaled(2.0)),
+        (50, Schedule(start=3.0)),
+    ):
+        here = Position(step=step, total_steps=RUN)
+        assert learned.at(here) == expected.at(here)
+    with pytest.raises(ConfigError, match="rising"):
+        learned.then(0.5, falling)
 
 
 def test_a_measured_schedule_cannot_be_scaled() -> None:

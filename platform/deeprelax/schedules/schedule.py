@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal, get_args
@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from deeprelax.errors import ConfigError
 from deeprelax.schedules.position import UNITS, Position, Unit
 
-Shape = Literal["constant", "linear", "exponential", "cosine", "piecewise", "auto"]
+Shape = Literal["constant", "linear", "exponential", "cosine", "piecewise", "auto", "staged"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 
 
@@ -41,16 +41,17 @@ class Schedule:
     A schedule is stated by its total change, never by a rate per step, and depends on nothing but the position, so a
     resumed run continues it exactly.
 
-    ====================  =========================================================  ======================
+    ====================  =========================================================  ================================
     shape                 value at u = position / span, u clamped to [0, 1]          text
-    ====================  =========================================================  ======================
+    ====================  =========================================================  ================================
     ``constant``          start                                                      ``0.1``
     ``linear``            start + (end - start) u                                    ``lin(0.1,0)``
     ``exponential``       start (end / start)^u                                      ``exp(100,1)``
     ``cosine``            end + (start - end) (1 + cos πu) / 2                       ``cos(0.1,0)``
     ``piecewise``         value of the last point passed                             ``piecewise(0:0.1,0.5:0.02)``
     ``auto``              1 / (base · growth^u): a spring balanced by measurement    ``auto(10000)``
-    ====================  =========================================================  ======================
+    ``staged``            that of the last stage begun, as if it had held all along  ``staged(0:0.1,0.5:cos(0.2,0))``
+    ====================  =========================================================  ================================
 
     ``auto`` is the focusing protocol of replicated SGD (Pittorino et al. 2021, arXiv:2006.07897): ``base`` is the
     stiffness (mean training loss) / (mean squared distance to the center), measured by the run after its first data
@@ -66,6 +67,7 @@ class Schedule:
         points: ``piecewise`` only: (position, value) pairs, positions rising from 0.
         growth: ``auto`` only: total factor of the stiffness over the span, > 0.
         base: ``auto`` only: the measured stiffness, once known.
+        stages: ``staged`` only: (position, schedule) pairs, positions rising from 0; none of them ``auto`` or staged.
 
     Raises:
         ConfigError: a value is out of range for the shape.
@@ -84,6 +86,7 @@ class Schedule:
     points: tuple[tuple[float, float], ...] = ()
     growth: float = 1.0
     base: float | None = None
+    stages: tuple[tuple[float, Schedule], ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.shape in SHAPES, "shape", self.shape, f"one of {', '.join(SHAPES)}")
@@ -98,6 +101,8 @@ class Schedule:
         reached = position.measured_in(self.unit)
         if self.shape == "piecewise":
             return next(value for begin, value in reversed(self.points) if reached >= begin)
+        if self.shape == "staged":
+            return next(stage for begin, stage in reversed(self.stages) if reached >= begin).at(position)
         u = min(reached / self.span, 1.0)
         if self.shape == "auto":
             return math.inf if not self.base else 1.0 / (self.base * self.growth**u)
@@ -108,6 +113,8 @@ class Schedule:
         """The values between which the schedule moves; its smallest and largest are among them. Empty for ``auto``."""
         if self.shape == "piecewise":
             return tuple(value for _, value in self.points)
+        if self.shape == "staged":
+            return tuple(value for _, stage in self.stages for value in stage.values)
         if self.shape == "auto":
             return ()
         return (self.start,) if self.shape == "constant" else (self.start, self.end)
@@ -129,7 +136,25 @@ class Schedule:
         """
         _require(self.shape != "auto", "shape", self.shape, "a shape whose values are given, to be scaled")
         points = tuple((begin, value * factor) for begin, value in self.points)
-        return replace(self, start=self.start * factor, end=self.end * factor, points=points)
+        stages = tuple((begin, stage.scaled(factor)) for begin, stage in self.stages)
+        return replace(self, start=self.start * factor, end=self.end * factor, points=points, stages=stages)
+
+    def then(self, fraction: float, following: Schedule) -> Schedule:
+        """Return the schedule that is this one up to a part of the run, and the following one from there on.
+
+        Args:
+            fraction: of the run, in (0, 1); later than where the last stage begins.
+            following: what its values are does not depend on where it begins.
+
+        Raises:
+            ConfigError: it begins too early, or a stage is ``auto``.
+
+        Example:
+            >>> Schedule(start=0.1).then(0.5, Schedule(start=0.2)).at(Position(step=50, total_steps=100))
+            0.2
+        """
+        before = self.stages if self.shape == "staged" and self.unit == "fraction" else ((0.0, self),)
+        return Schedule(shape="staged", stages=(*before, (fraction, following)))
 
     def balanced(self, stiffness: float) -> Schedule:
         """Return this ``auto`` schedule with its measured ``base`` stiffness."""
@@ -160,9 +185,23 @@ def _check_exponential(schedule: Schedule) -> None:
 
 def _check_piecewise(schedule: Schedule) -> None:
     _require(not any(map(math.isnan, chain(*schedule.points))), "points", schedule.points, "pairs of numbers")
-    positions = [begin for begin, _ in schedule.points]
-    rising = bool(positions) and positions[0] == 0 and positions == sorted(set(positions))
-    _require(rising, "points", schedule.points, "(position, value) pairs with positions rising from 0")
+    _require(
+        _rising([begin for begin, _ in schedule.points]),
+        "points", schedule.points, "(position, value) pairs with positions rising from 0",
+    )  # fmt: skip
+
+
+def _check_staged(schedule: Schedule) -> None:
+    _require(
+        _rising([begin for begin, _ in schedule.stages]),
+        "stages", schedule.stages, "(position, schedule) pairs with positions rising from 0",
+    )  # fmt: skip
+    for _, stage in schedule.stages:
+        _require(stage.shape not in ("auto", "staged"), "stage", stage.shape, "neither auto nor staged itself")
+
+
+def _rising(positions: Sequence[float]) -> bool:
+    return bool(positions) and positions[0] == 0 and list(positions) == sorted(set(positions))
 
 
 def _check_auto(schedule: Schedule) -> None:
@@ -178,4 +217,5 @@ _CHECKS: dict[str, Callable[[Schedule], None]] = {
     "cosine": _check_between,
     "piecewise": _check_piecewise,
     "auto": _check_auto,
+    "staged": _check_staged,
 }

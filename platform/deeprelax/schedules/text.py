@@ -12,8 +12,11 @@ from deeprelax.schedules.schedule import Schedule, Shape
 _NAMES: dict[str, Shape] = {"lin": "linear", "exp": "exponential", "cos": "cosine"}
 _ALIASES = {"linear": "lin", "exponential": "exp", "cosine": "cos", "constant": "const"}
 _CALL = re.compile(r"^\s*([a-z_]+)\s*\((.*)\)\s*$", re.DOTALL)
+_OUTER_COMMA = re.compile(r",(?![^(]*\))")
+"""A comma outside of parentheses; they are one deep."""
 _FORMS = (
-    "0.1, lin(0.1,0), exp(100,1), cos(0.1,0), piecewise(0:0.1,0.5:0.02), auto(10000); with a span: exp(100,1,passes=5)"
+    "0.1, lin(0.1,0), exp(100,1), cos(0.1,0), piecewise(0:0.1,0.5:0.02), auto(10000), staged(0:0.1,0.5:cos(0.2,0)); "
+    "with a span: exp(100,1,passes=5)"
 )
 
 
@@ -21,7 +24,8 @@ def parse(text: str) -> Schedule:
     """Return the schedule written as ``text``.
 
     ``exp(100,1)`` changes over the whole run; ``exp(100,1,steps=500)`` (or ``exchanges=``, ``passes=``, ``fraction=``)
-    over that span. In ``piecewise(0:0.1,30:0.02,passes)`` the last word says what the positions count.
+    over that span. In ``piecewise(0:0.1,30:0.02,passes)`` the last word says what the positions count; in
+    ``staged(0:cos(0.1,0),30:cos(0.2,0),passes)`` too, and a schedule stands in the place of each value.
 
     Raises:
         ConfigError: the text is not a schedule; the message shows the forms.
@@ -39,7 +43,7 @@ def parse(text: str) -> Schedule:
     name = _ALIASES.get(call[1], call[1])
     if name not in _READERS:
         raise ConfigError(f"Unknown schedule shape {call[1]!r} in {text!r}.{nearest(name, _READERS)} Forms: {_FORMS}.")
-    words = [word.strip() for word in call[2].split(",") if word.strip()]
+    words = [word.strip() for word in _OUTER_COMMA.split(call[2]) if word.strip()]
     try:
         return _READERS[name](words)
     except ConfigError as error:
@@ -60,6 +64,9 @@ def write(schedule: Schedule) -> str:
     if schedule.shape == "piecewise":
         words = [f"{_plain(begin)}:{_plain(value)}" for begin, value in schedule.points]
         return f"piecewise({','.join([*words, *([schedule.unit] if schedule.unit != 'fraction' else [])])})"
+    if schedule.shape == "staged":
+        words = [f"{_plain(begin)}:{write(stage)}" for begin, stage in schedule.stages]
+        return f"staged({','.join([*words, *([schedule.unit] if schedule.unit != 'fraction' else [])])})"
     if schedule.shape == "auto":
         base = [] if schedule.base is None else [f"base={_plain(schedule.base)}"]
         return f"auto({','.join([_plain(schedule.growth), *base, *_span(schedule)])})"
@@ -127,11 +134,27 @@ def _read_constant(words: list[str]) -> Schedule:
     return Schedule(start=numbers[0])
 
 
-def _read_piecewise(words: list[str]) -> Schedule:
-    unit: Unit = "fraction"
+def _unit_last(words: list[str]) -> tuple[Unit, list[str]]:
+    """Return what the positions count, by the last word if it is a unit, and the other words."""
     if words and words[-1] in UNITS:
-        unit = words[-1]
-        words = words[:-1]
+        return words[-1], words[:-1]
+    return "fraction", words
+
+
+def _read_staged(words: list[str]) -> Schedule:
+    unit, words = _unit_last(words)
+    stages: list[tuple[float, Schedule]] = []
+    for word in words:
+        position, _, text = word.partition(":")
+        begin = _number(position)
+        if begin is None or not text:
+            raise ConfigError(f"{word!r} is not a stage 'position:schedule'.")
+        stages.append((begin, parse(text)))
+    return Schedule(shape="staged", stages=tuple(stages), unit=unit)
+
+
+def _read_piecewise(words: list[str]) -> Schedule:
+    unit, words = _unit_last(words)
     points: list[tuple[float, float]] = []
     for word in words:
         position, _, level = word.partition(":")
@@ -156,4 +179,5 @@ _READERS: dict[str, Callable[[list[str]], Schedule]] = {
     "const": _read_constant,
     "piecewise": _read_piecewise,
     "auto": _read_auto,
+    "staged": _read_staged,
 }
