@@ -12,6 +12,7 @@ Result = Mapping[str, object]
 """What a trial reported: its values by the names of the objectives, and the keys below."""
 
 FINISHED = "finished"
+PAUSED = "paused"
 FAILED = "failed"
 DIVERGED = "diverged"
 GRADIENTS = "gradients"

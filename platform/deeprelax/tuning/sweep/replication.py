@@ -19,6 +19,7 @@ from deeprelax.execution.result import RunResult
 from deeprelax.execution.store import RunStore
 from deeprelax.replica.checkpoint import write_json
 from deeprelax.replica.task import Task
+from deeprelax.tuning.sweep.pausing import PAUSED, PausingRounds, run_folder, seconds_of
 
 Numbers = Mapping[str, float]
 COSTS = ("bytes_exchanged", "gradient_evaluations_total", "seconds")
@@ -34,12 +35,14 @@ class Judgement:
         errors: standard errors of those means; empty for one run.
         gradients: of all the runs together so far.
         finished: the runs have ended.
+        paused: the runs are saved and go on only in a new :class:`Replication` with ``resumes``.
     """
 
     values: Numbers
     errors: Numbers
     gradients: float
     finished: bool
+    paused: bool = False
 
 
 class Replication:
@@ -51,11 +54,27 @@ class Replication:
         task: what the configs train, already with its held-out part.
         configs: resolved; they differ in their seed.
         folder: of the runs' folders ``seed-0``, ``seed-1``, …; what an earlier attempt left there is removed.
+        pauses: save the runs at every evaluation and go no further.
+        resumes: go on with the runs that were paused there instead.
+        keeps: leave the last checkpoint of runs that have ended.
     """
 
-    def __init__(self, task: Task, configs: Sequence[RunConfig], folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        self._runs = [_Run(task, config, folder / f"seed-{config.seed}") for config in configs]
+    def __init__(
+        self,
+        task: Task,
+        configs: Sequence[RunConfig],
+        folder: Path,
+        *,
+        pauses: bool = False,
+        resumes: bool = False,
+        keeps: bool = False,
+    ) -> None:
+        if not resumes:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._runs = [
+            _Run(task, config, run_folder(folder, config.seed), pauses=pauses, resumes=resumes, keeps=keeps)
+            for config in configs
+        ]
 
     def advance(self) -> Judgement:
         """Train all runs to their next evaluation.
@@ -87,36 +106,47 @@ class Replication:
             errors=errors,
             gradients=sum(row["gradient_evaluations_total"] for row in rows),
             finished=all(run.finished for run in self._runs),
+            paused=any(run.paused for run in self._runs),
         )
 
 
 class _Run:
-    """One run in this process, as ``deeprelax fit --local`` makes it; of its checkpoints nothing is kept."""
+    """One run in this process, as ``deeprelax fit --local`` makes it."""
 
-    def __init__(self, task: Task, config: RunConfig, folder: Path) -> None:
-        self.finished = False
+    def __init__(
+        self, task: Task, config: RunConfig, folder: Path, *, pauses: bool, resumes: bool, keeps: bool
+    ) -> None:
+        self.finished = self.paused = False
         self._config = config
-        self._store = RunStore(folder.absolute())
-        # Versions and commit, which RunStore.create adds, are with the sweep: asking git takes longer than a trial.
-        write_json(self._store.path / "config.json", config.job())
-        self._recorder = Recorder(self._store, config, Silence())
+        self._keeps = keeps
+        self._store, earlier = _store(config, folder.absolute(), resumes=resumes)
+        self._recorder = Recorder(self._store, config, Silence(), earlier)
         self._rounds = restored_rounds(self._store.checkpoints)
+        if pauses:
+            every, total = config.plan(task).evaluate_every_steps, config.steps or 0
+            self._rounds = PausingRounds(self._rounds, every=every, total=total)
         self.local = LocalRun(
             config=config, checkpoints=self._store.checkpoints, emit=self._recorder.take, rounds=self._rounds
         )
         self._steps: Iterator[None] = local_rounds(
             task, config, self._store.checkpoints, self._recorder.take, self._rounds
         )
-        self._seconds = 0.0
+        self._seconds = seconds_of(self._store)
 
     def advance(self) -> dict[str, float]:
         """Train to the next evaluation, the last one to the end; return it with the cost so far."""
         began, before = time.perf_counter(), self._recorder.evaluation
-        while not self.finished:
-            self.finished = next(self._steps, self) is self
-            if self._recorder.evaluation is not before and self._rounds.step < (self._config.steps or 0):
+        ended = self.finished
+        while not ended:
+            ended = next(self._steps, self) is self
+            judged = self._recorder.evaluation is not before and not self._rounds.stop
+            if judged and self._rounds.step < (self._config.steps or 0):
                 break
         self._seconds += time.perf_counter() - began
+        self.paused = ended and self._rounds.stop
+        self.finished = ended and not self.paused
+        if self.paused:
+            self._store.log({"event": PAUSED, "step": self._rounds.step, "seconds": self._seconds})
         if self.finished:
             self._close()
         return self._row()
@@ -146,7 +176,18 @@ class _Run:
             cost=self._recorder.cost() | {"seconds": self._seconds},
         )
         write_json(self._store.path / "result.json", result.summary())
-        shutil.rmtree(self._store.checkpoints, ignore_errors=True)
+        if not self._keeps:
+            shutil.rmtree(self._store.checkpoints, ignore_errors=True)
+
+
+def _store(config: RunConfig, folder: Path, *, resumes: bool) -> tuple[RunStore, Numbers]:
+    """Return the folder of a new run, or of one that was paused, and what it had cost by then."""
+    if resumes:
+        store, _, saved = RunStore.reopen(folder)
+        return store, saved.cost
+    # Versions and commit, which RunStore.create adds, are with the sweep: asking git takes longer than a trial.
+    write_json(folder / "config.json", config.job())
+    return RunStore(folder), {}
 
 
 def _standard_error(column: Sequence[float]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, cast, final
+from typing import NotRequired, TypedDict, cast, final
 
 import torch
 from ray.tune import Trainable
@@ -15,7 +15,8 @@ from deeprelax.errors import ConfigError, DeepRelaxError, DivergedError
 from deeprelax.reference import Reference
 from deeprelax.registry import resolve
 from deeprelax.replica.task import Task
-from deeprelax.tuning.sweep.outcome import DIVERGED, ERRORS, FAILED, FINISHED, GRADIENTS, ONE_BY_ONE, PACK
+from deeprelax.tuning.sweep.outcome import DIVERGED, ERRORS, FAILED, FINISHED, GRADIENTS, ONE_BY_ONE, PACK, PAUSED
+from deeprelax.tuning.sweep.pausing import paused_configs
 from deeprelax.tuning.sweep.replication import Judgement, Replication
 from deeprelax.tuning.sweep.stacking import Stacking, train_together
 
@@ -29,10 +30,14 @@ class Given(TypedDict):
     Args:
         reference: where the trainable's code is, the fields of a :class:`~deeprelax.reference.Reference`.
         folder: of the trials' folders.
+        pauses: trials pause at every evaluation; default no.
+        keeps: trials leave their last checkpoint when they have ended; default no.
     """
 
     reference: dict[str, str | None]
     folder: str
+    pauses: NotRequired[bool]
+    keeps: NotRequired[bool]
 
 
 @final  # so that a look for "pack" tells the two apart
@@ -42,10 +47,12 @@ class TrialConfig(TypedDict):
     Args:
         number: of the trial in its study.
         runs: resolved configs of its runs, as JSON.
+        resumes: they were paused, and go on as their folders say; default no.
     """
 
     number: int
     runs: str
+    resumes: NotRequired[bool]
 
 
 @final
@@ -71,6 +78,7 @@ class SweepTrial(Trainable):
         self._replication: Replication | None = None
         self._reference = Reference(**cast("dict[str, str]", given["reference"]))
         self._folder = Path(given["folder"])
+        self._pauses, self._keeps = given.get("pauses", False), given.get("keeps", False)
         self._tasks: dict[str, Task] = {}
         self._stacking = Stacking()
         self._take(config)
@@ -104,7 +112,10 @@ class SweepTrial(Trainable):
         reason = self._stacking.why_not(task, [config for own in configs for config in own])
         if reason is not None:
             raise ConfigError(reason)
-        trials = [Replication(task, own, self._folder_of(trial)) for own, trial in zip(configs, pack, strict=True)]
+        trials = [
+            Replication(task, own, self._folder_of(trial), keeps=self._keeps)
+            for own, trial in zip(configs, pack, strict=True)
+        ]
         ends = train_together(task, trials)
         return [_failure(end) if isinstance(end, Exception) else _result(end) for end in ends]
 
@@ -124,6 +135,8 @@ class SweepTrial(Trainable):
         except Exception as error:  # noqa: BLE001 - whatever the trainable's code raises
             self._replication = None
             return _failure(error)
+        if judgement.paused:  # if it goes on here, then like anywhere else: what it is may have changed
+            self._replication, self._resumes = None, True
         return _result(judgement)
 
     def _take(self, given: TrialConfig | PackConfig) -> None:
@@ -134,11 +147,15 @@ class SweepTrial(Trainable):
     def _begin(self, config: TrialConfig) -> None:
         self._config = config
         self._replication = None
+        self._resumes = config.get("resumes", False)
 
     def _replicate(self) -> Replication:
-        configs = _configs(self._config)
+        folder, configs = self._folder_of(self._config), _configs(self._config)
+        if self._resumes:
+            configs = paused_configs(folder, [config.seed for config in configs])
         torch.set_num_threads(configs[0].threads or 1)
-        return Replication(self._task(configs[0]), configs, self._folder_of(self._config))
+        task = self._task(configs[0])
+        return Replication(task, configs, folder, pauses=self._pauses, resumes=self._resumes, keeps=self._keeps)
 
     def _folder_of(self, config: TrialConfig) -> Path:
         return self._folder / f"{config['number']:05d}"
@@ -172,6 +189,7 @@ def _result(judgement: Judgement) -> dict[str, object]:
         ERRORS: json.dumps(dict(judgement.errors)),
         GRADIENTS: judgement.gradients,
         FINISHED: judgement.finished,
+        PAUSED: judgement.paused,
         DONE: judgement.finished,
     }
 
