@@ -26,10 +26,11 @@ _LEFT_OUT = {"epochs", "threads", "population", "report", "flatness", "address",
 @click.option("--plots", metavar="DIR", help=f"Draw what was applied into DIR/{_PICTURE}; needs matplotlib.")
 @click.option("--json", "as_json", is_flag=True, help="Print schedule.json and the command as one JSON object.")
 def schedule(run_dir: str, plots: str | None, as_json: bool) -> None:
-    """Print the command that trains with the schedules that the replicas of RUN_DIR learned (fit --adapt).
+    """Print the command that trains with the schedules that were learned in RUN_DIR.
 
-    All replicas then follow the lineage of the winner's settings, to 10 % at every step. RUN_DIR/schedule.json has what
-    each replica applied.
+    By the replicas of a run (fit --adapt): all of them then follow the lineage of the winner's settings, to 10 % at
+    every step. By a trial of a population (sweep --scheduler pbt): the command repeats its lineage exactly.
+    RUN_DIR/schedule.json has what each replica, or trial, applied.
 
     \b
     Examples:

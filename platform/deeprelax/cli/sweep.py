@@ -37,7 +37,12 @@ _RUN_OPTIONS = ("epochs", "steps", "batch_size", "seed", "vectorize")
 )  # fmt: skip
 @click.option("--maximize", multiple=True, metavar="METRIC", help="An objective to make large; repeatable.")
 @click.option("--sampler", default="tpe", help="tpe, gp, cmaes, nsga2, nsga3, random, or grid: every point once.")
-@click.option("--scheduler", default="none", help="What stops trials early: none, asha, hyperband or median.")
+@click.option(
+    "--scheduler", default="none",
+    help="What stops trials early: none, asha, hyperband or median; or pbt: the worst go on as copies of the best.",
+)  # fmt: skip
+@click.option("--population", type=int, default=8, help="Trials that pbt trains side by side on each driver.")
+@click.option("--keep-best", type=int, default=0, help="Best trials whose last checkpoint is kept.")
 @click.option("--seeds", type=int, default=1, help="Runs of every trial; its value is their mean.")
 @click.option("--holdout", type=float, default=0.2, help="Share of the training data that trials are judged by.")
 @click.option(
@@ -170,7 +175,7 @@ def _lines(result: SweepResult) -> list[str]:
     lines += [f"{'  failed':<22} {count} × {why}" for why, count in result.failures.items()]
     if result.config is None:
         return [*lines, f"{'files':<22} {result.folder}"]
-    lines.append(f"{'best trial':<22} {result.trial}")
+    lines.append(f"{'best trial':<22} {', '.join([str(result.trial), *result.cloned])}")
     for name, value in result.objectives.items():
         error = result.errors.get(name)
         spread = "" if error is None else f" ± {written(name, error)}"
@@ -185,4 +190,9 @@ def _lines(result: SweepResult) -> list[str]:
     if result.importances:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(result.importances.items())[:6])
         lines.append(f"{'what matters':<22} {shares}")
+    if result.schedule is not None:
+        shown = shlex.join(["deeprelax", "schedule", str(result.schedule)])
+        lines.append(f"{'learned schedule':<22} {shown}")
+    if result.cloned:
+        lines.append(f"{'':<22} the command below replays the schedule of its lineage from the first step on")
     return [*lines, f"{'files':<22} {result.folder}", "", result.command]

@@ -1,4 +1,4 @@
-"""What the replicas of a run learned about its schedules, as a file and as schedules to train with again.
+"""What a population learned about its schedules, as a file and as schedules to train with again.
 
 The *lineage* of the winner is what a population learns: its settings, before those the settings of the replica that it
 took them from, and so on back to the start. Settings alone travel along it: the weights of all replicas made the
@@ -62,6 +62,9 @@ class LearnedSchedule:
         exchanges: completed there.
         replicas: what each replica applied from there on, by knob.
         applied: what the lineage applied.
+        trials: for a population of trials (``sweep --scheduler pbt``), where the lineage leads through trials and their
+            weights travelled along: the numbers of the trials that ``replicas`` shows, and ``winner`` and ``lineage``
+            name. Empty for the replicas of one run.
     """
 
     winner: int
@@ -73,6 +76,7 @@ class LearnedSchedule:
     exchanges: list[int]
     replicas: list[Values]
     applied: Values
+    trials: tuple[int, ...] = ()
 
 
 def save_learned(store: RunStore, config: RunConfig) -> None:
@@ -88,12 +92,14 @@ def load_learned(run_dir: Path) -> LearnedSchedule:
     """
     if not (run_dir / FILE).is_file():
         raise CheckpointError(
-            f"Cannot read {run_dir / FILE}: it is not there. Give the folder of a run with a population (fit --adapt)."
+            f"Cannot read {run_dir / FILE}: it is not there. Give the folder of a run with a population (fit --adapt)"
+            " or of a trial of one (sweep --scheduler pbt)."
         )
     fields = read_json(run_dir / FILE)
     try:
         stages = tuple(Stage(**stage) for stage in cast("list[dict[str, object]]", fields.pop("lineage")))  # type: ignore[arg-type]
-        return LearnedSchedule(lineage=stages, **fields)  # type: ignore[arg-type]
+        trials = tuple(cast("list[int]", fields.pop("trials", [])))
+        return LearnedSchedule(lineage=stages, trials=trials, **fields)  # type: ignore[arg-type]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"Cannot read {run_dir / FILE}: {error}. It is damaged.") from None
 
@@ -110,7 +116,7 @@ def learned_schedule(rows: Sequence[Row], config: RunConfig) -> LearnedSchedule:
     unadapted = Stage(0, 0, dict.fromkeys(knobs, 1.0))
     winner = _winner(rows)
     lineage = [unadapted, *_lineage(rows, winner)]
-    shown = _shown(positions(coupling, config))
+    walk = shown(positions(coupling, config))
     applied = _values(coupling, lineage, positions(coupling, config))
     return LearnedSchedule(
         winner=winner,
@@ -118,13 +124,13 @@ def learned_schedule(rows: Sequence[Row], config: RunConfig) -> LearnedSchedule:
         clipped=sum(bool(row["clipped"]) for row in rows),
         tolerance=TOLERANCE,
         schedules={knob: write(pieces(values)) for knob, values in applied.items()},
-        steps=[position.step for position in shown],
-        exchanges=[position.exchanges for position in shown],
+        steps=[position.step for position in walk],
+        exchanges=[position.exchanges for position in walk],
         replicas=[
-            _values(coupling, [unadapted, *(_stage(row) for row in rows if row["replica"] == replica)], shown)
+            _values(coupling, [unadapted, *(_stage(row) for row in rows if row["replica"] == replica)], walk)
             for replica in range(coupling.replicas)
         ],
-        applied=_values(coupling, lineage, shown),
+        applied=_values(coupling, lineage, walk),
     )
 
 
@@ -139,6 +145,12 @@ def positions(coupling: Coupling, config: RunConfig) -> Iterator[Position]:
         elapsed += 1
         if elapsed >= round(coupling.period.at(position)):
             elapsed, exchanges = 0, exchanges + 1
+
+
+def shown(walk: Iterable[Position]) -> list[Position]:
+    """Return the start and the points right after an exchange, evenly thinned."""
+    after = [next(group) for _, group in groupby(walk, key=lambda here: here.exchanges)]
+    return after[:: -(-len(after) // _MOST_ROWS)]
 
 
 def pieces(values: Sequence[float], tolerance: float = TOLERANCE, floor: float = FLOOR) -> Schedule:
@@ -197,12 +209,6 @@ def _lineage(rows: Sequence[Row], replica: int) -> list[Stage]:
 
 def _stage(row: Row) -> Stage:
     return Stage(cast("int", row["step"]), cast("int", row["replica"]), cast("Times", row["times"]))
-
-
-def _shown(walk: Iterable[Position]) -> list[Position]:
-    """Return the start and the points right after an exchange, evenly thinned."""
-    after = [next(group) for _, group in groupby(walk, key=lambda here: here.exchanges)]
-    return after[:: -(-len(after) // _MOST_ROWS)]
 
 
 def _values(coupling: Coupling, stages: Sequence[Stage], walk: Iterable[Position]) -> Values:

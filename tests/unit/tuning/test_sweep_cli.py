@@ -59,6 +59,8 @@ BAD = {
     "cmaes with two objectives": Bad(
         digits("--sampler", "cmaes", "--minimize", "center/error", "--minimize", "seconds"), ["cmaes", "nsga2"]
     ),
+    "Tune's PB2": Bad(digits("--scheduler", "pb2"), ["Invalid scheduler='pb2'", "Use pbt"]),
+    "population of one": Bad(digits("--scheduler", "pbt", "--population", "1"), ["Invalid population=1", "2"]),
     "no trials": Bad(digits("--trials", "0"), ["Invalid trials=0", "1"]),
     "no seeds": Bad(digits("--seeds", "0"), ["Invalid seeds=0", "1"]),
     "all held out": Bad(digits("--holdout", "1"), ["Invalid holdout=1", "1"]),

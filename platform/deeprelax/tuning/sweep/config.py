@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from deeprelax.config import RunConfig
 from deeprelax.errors import ConfigError
 from deeprelax.tuning.study.terms import Direction, Terms
-from deeprelax.tuning.sweep.schedulers import known_scheduler
+from deeprelax.tuning.sweep.schedulers import PBT, known_scheduler
 from deeprelax.validation import config_error
 
 OWN = ("trainable", "trainable_config", "coupling", "method", "placement", "holdout", "report", "threads")
@@ -30,7 +30,11 @@ class SweepConfig(BaseModel):
         trials: of all drivers together; with ``sampler="grid"`` as many as the space has points.
         sampler: tpe, gp, cmaes, nsga2, nsga3, random, or grid for a space without continuous parameters.
         sampler_seed: of the suggestions.
-        scheduler: what stops trials early: none, asha, hyperband or median.
+        scheduler: what stops trials early: none, asha, hyperband or median; or ``pbt``, population-based training: see
+            :mod:`deeprelax.tuning.sweep.population`.
+        population: trials that one driver trains side by side under ``pbt``, taking turns if they are more than fit;
+            when all of them have ended, it begins the next ones.
+        keep_best: how many of the best trials keep their last checkpoint.
         seeds: runs of every trial, with the seeds ``seed``, ``seed + 1``, …; their mean is the trial's value.
         holdout: share of the training data that is not trained on and that trials are judged by. 0 judges by the test
             set, which is then no test any more.
@@ -55,6 +59,8 @@ class SweepConfig(BaseModel):
     sampler: str = "tpe"
     sampler_seed: int = Field(default=0, ge=0)
     scheduler: str = "none"
+    population: int = Field(default=8, ge=2)
+    keep_best: int = Field(default=0, ge=0)
     seeds: int = Field(default=1, ge=1)
     holdout: float = Field(default=0.2, ge=0, lt=1)
     max_gradients: int | None = Field(default=None, ge=1)
@@ -97,6 +103,11 @@ class SweepConfig(BaseModel):
     def directions(self) -> tuple[Direction, ...]:
         """Return the direction of each objective."""
         return tuple("maximize" if metric in self.maximize else "minimize" for metric in self.metrics)
+
+    @property
+    def pauses(self) -> bool:
+        """Return whether trials pause at their evaluations."""
+        return self.scheduler == PBT
 
     @property
     def seed(self) -> int:

@@ -8,14 +8,16 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
 from deeprelax.execution.cluster import alive_nodes, connection
 from deeprelax.tuning.space import SearchSpace
@@ -26,9 +28,13 @@ from deeprelax.tuning.sweep.config import SweepConfig
 from deeprelax.tuning.sweep.feasible import Feasible
 from deeprelax.tuning.sweep.outcome import Audience
 from deeprelax.tuning.sweep.packing import Packing
+from deeprelax.tuning.sweep.population import Population
+from deeprelax.tuning.sweep.recruiting import PopulationScheduler, RecruitingSearcher
 from deeprelax.tuning.sweep.schedulers import make_scheduler
 from deeprelax.tuning.sweep.searcher import Deadline, StudySearcher
 from deeprelax.tuning.sweep.trial import Given, SweepTrial
+
+Searches = TypeVar("Searches", bound=StudySearcher)
 
 NODES_S = 2.0
 """Seconds between two looks at the cluster's nodes."""
@@ -86,13 +92,10 @@ def drive(what: Drive) -> bool:
     """
     with connection(what.address, int(own_node()["CPU"]), verbose=what.verbose):
         slots = Slots(shape_of(what.config.cpus_per_trial, what.config.gpus_per_trial))
-        searcher = StudySearcher(
-            what.study, what.space, what.feasible, what.config, slots, what.spent, _cluster(), what.audience,
-            what.packing,
-        )  # fmt: skip
+        searcher, scheduler = _search(what, slots)
         with stopping(searcher), quiet_tune(verbose=what.verbose), _scratch(what) as folder:
             try:
-                _tuner(what, searcher, folder).fit()
+                _tuner(what, searcher, scheduler, folder).fit()
             finally:
                 searcher.give_back()
     if searcher.error is not None:
@@ -174,7 +177,31 @@ def quiet_tune(*, verbose: bool) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _tuner(what: Drive, searcher: StudySearcher, folder: Path) -> tune.Tuner:
+def _search(what: Drive, slots: Slots) -> tuple[StudySearcher, TrialScheduler | None]:
+    """Return what suggests trials and what stops, pauses or changes them."""
+    config = what.config
+
+    def searcher(kind: type[Searches], places: Callable[[], int]) -> Searches:
+        return kind(
+            what.study, what.space, what.feasible, config, places, what.spent, _cluster(), what.audience, what.packing
+        )
+
+    metric, direction = config.metrics[0], config.directions[0]
+    if not config.pauses:
+        return searcher(StudySearcher, slots), make_scheduler(config.scheduler, metric, direction)
+    recruiting = searcher(RecruitingSearcher, lambda: config.population)
+    recruiting.population = Population(
+        what.space,
+        what.feasible,
+        Path(what.given["folder"]),
+        metric=metric,
+        direction=direction,
+        seed=config.sampler_seed,
+    )
+    return recruiting, PopulationScheduler(recruiting.population, recruiting)
+
+
+def _tuner(what: Drive, searcher: StudySearcher, scheduler: TrialScheduler | None, folder: Path) -> tune.Tuner:
     config = what.config
     resources = {"cpu": config.cpus_per_trial} | ({"gpu": config.gpus_per_trial} if config.gpus_per_trial else {})
     trainable = tune.with_resources(tune.with_parameters(SweepTrial, given=what.given), resources)
@@ -182,7 +209,7 @@ def _tuner(what: Drive, searcher: StudySearcher, folder: Path) -> tune.Tuner:
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(config.scheduler, config.metrics[0], config.directions[0]),
+            scheduler=scheduler,
             num_samples=-1,  # the study knows
             reuse_actors=True,
             trial_name_creator=_name,

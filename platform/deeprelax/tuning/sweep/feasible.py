@@ -46,7 +46,7 @@ class Feasible:
             UnstableError: a spring is too stiff.
         """
         task = self.task(requested)
-        # Evaluated as often as the run says; saved only at the end, since a trial that stops is not resumed.
+        # Evaluated as often as the run says; saved only when it pauses, if it does, and at the end.
         first = requested.with_fields(checkpoint_every=0.0, keep_checkpoints=1).resolved(task)
         return [first.with_fields(seed=requested.seed + index) for index in range(self._config.seeds)]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from deeprelax import env
 from deeprelax.config import RunConfig
 from deeprelax.errors import ConfigError, DeepRelaxError
+from deeprelax.execution.learned import FILE
 from deeprelax.execution.store import environment
 from deeprelax.registry import Trainable, find
 from deeprelax.replica.checkpoint import write_json
@@ -26,9 +27,12 @@ from deeprelax.tuning.sweep.config import SweepConfig
 from deeprelax.tuning.sweep.display import Board, done_of, parameters_of, shown, written
 from deeprelax.tuning.sweep.feasible import Feasible, check_feasible
 from deeprelax.tuning.sweep.finale import command_of, importances, run_of, train_on_all
+from deeprelax.tuning.sweep.keeping import Keeping, remove_checkpoints, superfluous
 from deeprelax.tuning.sweep.metrics import check_metrics
 from deeprelax.tuning.sweep.outcome import ERRORS
 from deeprelax.tuning.sweep.packing import Pack, Packing
+from deeprelax.tuning.sweep.pausing import run_folder
+from deeprelax.tuning.sweep.perturbation import check_movable
 from deeprelax.tuning.sweep.result import SweepResult, reasons, write_best, write_summary, write_trials
 from deeprelax.tuning.sweep.standing import Standing, cost_of
 
@@ -98,6 +102,8 @@ def sweep(  # noqa: PLR0913 - all that a driver decides for itself
     task = RunConfig(trainable=agreed.trainable, holdout=agreed.holdout).judged(chosen.build(agreed.trainable_config))
     check_metrics(agreed.metrics, task)
     check_feasible(searched, Feasible(agreed, chosen))
+    if agreed.pauses:
+        check_movable(searched)
     _check_timeout(timeout)
     packing = Packing(pack, agreed)
     _admit(agreed, address)
@@ -171,6 +177,8 @@ def _sweep(what: _Sweep) -> SweepResult:
     stopped = False if what.study.finished else _drive(what)
     standing = what.standing()
     write_trials(what.folder, standing.trials, what.agreed.metrics)
+    # Drivers that died have left some.
+    remove_checkpoints(what.folder / "trials", superfluous(standing, what.agreed.keep_best))
     result = _result(what, standing, stopped=stopped)
     write_summary(result, what.agreed.model_dump(mode="json"))
     return result
@@ -206,9 +214,11 @@ def _drive(what: _Sweep) -> bool:
                         "path": reference.path, "source_hash": reference.source_hash, "source": reference.source,
                     },
                     "folder": str(what.folder / "trials"),
+                    "pauses": what.agreed.pauses,
+                    "keeps": what.agreed.keep_best > 0,
                 },
                 spent=standing.gradients,
-                audience=display,
+                audience=Keeping(display, what.folder / "trials", what.standing, what.agreed.keep_best),
                 packing=what.packing,
                 ends=ends,
                 address=what.address,
@@ -237,6 +247,8 @@ def _result(what: _Sweep, standing: Standing, *, stopped: bool) -> SweepResult:
     return replace(
         result,
         trial=best.number,
+        cloned=best.user_attrs.get("cloned", ()),
+        schedule=_schedule_of(what, best.number, tried),
         objectives=dict(zip(metrics, best.values, strict=True)),
         errors={name: errors[name] for name in metrics if name in errors},
         config=config,
@@ -246,6 +258,12 @@ def _result(what: _Sweep, standing: Standing, *, stopped: bool) -> SweepResult:
         importances=importances(standing),
         front=[trial.number for trial in standing.front] if len(metrics) > 1 else [],
     )
+
+
+def _schedule_of(what: _Sweep, number: int, tried: RunConfig) -> Path | None:
+    """Return the folder of the trial's first run if what it has learned is written there."""
+    run = run_folder(what.folder / "trials" / f"{number:05d}", tried.seed)
+    return run if what.agreed.pauses and (run / FILE).is_file() else None
 
 
 def _described(standing: Standing) -> str:

@@ -5,7 +5,9 @@
     sweep.json         what was agreed on, how it stands, the best    trials.jsonl   one line a trial
     best.yaml          the best configuration, fields of a run        best/          it trained on all training data
     environment.json   versions, machine, git commit                  trials/        NUMBER/seed-SEED: config, metrics,
-                                                                                     telemetry, result; no weights
+                                                                                     telemetry, result; no weights,
+                                                                                     but those of the best with
+                                                                                     keep_best; schedule with pbt
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ class SweepResult:
         folder: of the sweep's files.
         counts: trials by outcome, over all drivers.
         trial: number of the best trial, or None if none was trained to its end.
+        cloned: from which trials it went on at which passes (``pbt``); ``config`` is then the schedule of its lineage,
+            from the first step on.
+        schedule: folder of its run, for ``deeprelax schedule`` (``pbt``); None if it is not on this machine.
         objectives: of the best trial: what it was chosen by, judged on the held-out data.
         errors: standard errors of them over the seeds; empty for one seed.
         config: the best configuration as a run on all training data.
@@ -51,6 +56,8 @@ class SweepResult:
     folder: Path
     counts: Mapping[str, int]
     trial: int | None = None
+    cloned: Sequence[str] = ()
+    schedule: Path | None = None
     objectives: Mapping[str, float] = field(default_factory=dict)
     errors: Mapping[str, float] = field(default_factory=dict)
     config: RunConfig | None = None
@@ -70,6 +77,8 @@ class SweepResult:
             "folder": str(self.folder),
             "counts": dict(self.counts),
             "trial": self.trial,
+            "cloned": list(self.cloned),
+            "schedule": None if self.schedule is None else str(self.schedule),
             "objectives": dict(self.objectives),
             "standard_errors": dict(self.errors),
             "command": self.command,
@@ -126,6 +135,7 @@ def _line(trial: FrozenTrial, metrics: Sequence[str]) -> dict[str, object]:
         "parameters": trial.params,
         "cost": dict(cost_of(trial)),
         "run": trial.user_attrs.get("run"),
+        **({"cloned": trial.user_attrs["cloned"]} if "cloned" in trial.user_attrs else {}),
         "driver": trial.user_attrs.get("deeprelax:driver"),
         "cluster": trial.user_attrs.get("cluster"),
     }

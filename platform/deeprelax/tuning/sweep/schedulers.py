@@ -1,4 +1,4 @@
-"""What stops trials early: Ray Tune's schedulers by name. Ray is imported only when one is made."""
+"""What stops trials early or changes them: Ray Tune's schedulers by name. Ray is imported only when one is made."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ REDUCTION = 3
 MOST_PASSES = 1_000_000
 """Data passes after which a trial would be stopped as if that were its end. It ends by itself, so there is no end."""
 
+PBT = "pbt"
+
 SCHEDULERS: Mapping[str, str] = {
     "none": "every trial is trained to its end",
     "asha": f"at 1, {REDUCTION}, {REDUCTION**2}, … passes only the best 1/{REDUCTION} of the trials seen there goes on",
     "hyperband": "as asha, in three brackets that begin to stop trials at different passes (asynchronous HyperBand)",
     "median": "a trial worse than the median of the others' means so far is stopped",
+    PBT: "none is stopped: at every evaluation the worst quarter goes on as changed copies of the best quarter",
 }
 """Names, and when each stops a trial."""
 
@@ -37,13 +40,18 @@ def known_scheduler(name: str) -> str:
     Raises:
         ConfigError: there is no such scheduler.
     """
+    if name == "pb2":
+        raise ConfigError(
+            "Must be another one: Ray Tune's PB2 takes no suggestions from a study. Use pbt, which changes the same "
+            "settings at random."
+        )
     if name not in SCHEDULERS:
         raise ConfigError(f"Must be one of {', '.join(SCHEDULERS)}.{nearest(name, SCHEDULERS)}")
     return name
 
 
 def make_scheduler(name: str, metric: str, direction: Direction) -> TrialScheduler | None:
-    """Return Tune's scheduler, or None for ``none``.
+    """Return Tune's scheduler, or None for ``none``. That of ``pbt`` is made by the driver: it knows the population.
 
     Args:
         name: of :data:`SCHEDULERS`.
@@ -59,7 +67,7 @@ def make_scheduler(name: str, metric: str, direction: Direction) -> TrialSchedul
         return MedianStoppingRule(
             time_attr="passes", metric=metric, mode=mode, grace_period=GRACE_PASSES, min_time_slice=never
         )
-    if name == "none":
+    if name in ("none", PBT):
         return None
     return AsyncHyperBandScheduler(
         time_attr="passes",

@@ -65,6 +65,10 @@ class Open:
         runs: the same, resolved for each seed.
         last: what it reported last.
         reports: how often it has reported.
+        elsewhere: gradients it has cost beside those that it reports: of a run that was given up, less what the run
+            that it went on with had cost another trial.
+        counted: gradients of it that the sweep has counted.
+        notes: what happened to it on its way.
     """
 
     trial: Trial
@@ -72,6 +76,18 @@ class Open:
     runs: Sequence[RunConfig]
     last: Result = field(default_factory=dict)
     reports: int = 0
+    elsewhere: float = 0.0
+    counted: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def spent(self) -> float:
+        """Return the gradients that the trial itself has cost."""
+        return _number(self.last, GRADIENTS, 0.0) + self.elsewhere
+
+    def goes_on_from(self, own: float, source: float) -> None:
+        """Note that the trial gives up its run, which has cost ``own`` gradients, and goes on with another's."""
+        self.elsewhere += own - source
 
 
 class StudySearcher(Searcher):
@@ -135,7 +151,7 @@ class StudySearcher(Searcher):
         """Return the next trial, None while there is nothing to do, or FINISHED."""
         if self.stopping or self.error is not None:
             return str(self.FINISHED)
-        if len(self.open) + len(self.packs) >= self._slots() or time.monotonic() < self._asked_in_vain + POLL_S:
+        if len(self.open) + len(self.packs) >= self._slots() or self.has_asked_in_vain:
             return None
         try:
             self._reclaim()
@@ -150,6 +166,11 @@ class StudySearcher(Searcher):
         self._hear(opened, result)
         with suppress(LeaseError):  # the next thing that Tune asks about it is whether it is lost
             self._report(opened)
+
+    @property
+    def has_asked_in_vain(self) -> bool:
+        """Return whether the study had nothing to do just now."""
+        return time.monotonic() < self._asked_in_vain + POLL_S
 
     def is_lost(self, trial_id: str) -> bool:
         """Return whether another driver was given the trial, because this one was out of touch for too long."""
@@ -245,8 +266,9 @@ class StudySearcher(Searcher):
         self._audience.ended(opened.trial.number, outcome, why, opened.last, opened.requested)
 
     def _hear(self, opened: Open, result: Result) -> None:
-        self._spent += _number(result, GRADIENTS, 0.0) - _number(opened.last, GRADIENTS, 0.0)
         opened.last = result
+        self._spent += opened.spent - opened.counted
+        opened.counted = opened.spent
         opened.reports += 1
 
     def _lose(self, trial: Trial, why: str, *, alone: bool) -> tuple[Outcome, str]:
@@ -269,7 +291,7 @@ class StudySearcher(Searcher):
         if wrong:
             return self._fail(trial, f"{wrong[0]} is {last.get(wrong[0], 'missing')}")
         one_by_one = {ONE_BY_ONE: str(last[ONE_BY_ONE])} if ONE_BY_ONE in last else {}
-        trial.note(cost=_cost(last), **one_by_one)
+        trial.note(cost=_cost(last) | {GRADIENTS: opened.spent}, **one_by_one)
         if last.get(FINISHED):
             trial.complete(values)
             return "complete", ""

@@ -32,7 +32,12 @@ class Standing:
     @property
     def best(self) -> FrozenTrial | None:
         """Return the best trial in the first objective; of equal ones that with the smaller loss, then the earlier."""
-        return min(self.complete, key=self._rank, default=None)
+        return next(iter(self.ranking), None)
+
+    @property
+    def ranking(self) -> list[FrozenTrial]:
+        """Return the trials that were trained to their end, the best first."""
+        return sorted(self.complete, key=self._rank)
 
     @property
     def front(self) -> list[FrozenTrial]:
