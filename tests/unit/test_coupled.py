@@ -29,10 +29,13 @@ from deeprelax.replica.replica import Replica, Steps
 
 STEPS, PERIOD = 26, 4  # the last period is incomplete
 TOGETHER = [name for name, method in METHODS.items() if not method.single_replica]
+CODED = ["sgd-topk(0.3)", "parle-int8", "diloco-int4", "easgd-bf16"]
 
 
 def coupling_of(name: str, replicas: int) -> Coupling:
+    name, _, codec = name.partition("-")
     fields: dict[str, Any] = {} if name == "sgd" else {"period": PERIOD}
+    fields["codec"] = codec or "float32"
     if name == "rsgd":
         fields["rho"] = "auto(1)"  # soft enough that the measured stiffness is not held at its bound
     return METHODS[name](replicas=replicas, lr=0.05, **fields)
@@ -82,7 +85,7 @@ def process(rank: int, folder: Path) -> None:
 
 def train_in_group(rank: int, replicas: int) -> dict[str, Tensor | str | int]:
     results: dict[str, Tensor | str | int] = {}
-    for name in TOGETHER:
+    for name in TOGETHER + CODED:
         model = Quadratic(spread_starts(replicas)[rank])
         exchange = CollectiveExchange()
         coupled = Coupled(
@@ -114,7 +117,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str
 Results = dict[int, list[dict[str, Tensor]]]
 
 
-@pytest.mark.parametrize("name", TOGETHER)
+@pytest.mark.parametrize("name", TOGETHER + CODED)
 def test_two_processes_train_as_two_replicas_of_one_process_bit_for_bit(name: str, results: Results) -> None:
     there = torch.stack([one[name] for one in results[2]])
     assert torch.equal(there, expected(name, 2))

@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from torch import Tensor
 
-from deeprelax.coupling.fields import Momentum, PeriodField, Rate
+from deeprelax.coupling.fields import CodecField, Momentum, PeriodField, Rate
 from deeprelax.coupling.inner import OPTIMIZERS, Force, Inner, OptionValue, SpringMode, make_optimizer
 from deeprelax.coupling.message import CenterStep, Kind
 from deeprelax.coupling.stability import require_stable
@@ -58,6 +58,9 @@ class Coupling(BaseModel):
         data: every replica sees all data in its own order (``all``, Parle), its own part (``shards``), or a part that
             overlaps with the others' (``overlap``).
         data_fraction: size of that part as a fraction of all data (``overlap``), in (0, 1].
+        codec: what travels: the vectors as they are (``float32``), or differences in fewer bytes (``bf16``, ``int8``,
+            ``int4``, ``topk(0.01)``); what a message leaves out is added to the next one. Two copies of the parameters
+            on each replica and one where the center lives. One replica sends nothing and codes nothing.
 
     Raises:
         ConfigError: one line for every unknown or impossible field.
@@ -80,6 +83,7 @@ class Coupling(BaseModel):
     batchnorm: Literal["recalibrate", "average", "local"] = "recalibrate"
     data: Literal["all", "shards", "overlap"] = "all"
     data_fraction: float = Field(default=0.5, gt=0, le=1)
+    codec: CodecField = None
 
     exchanges: ClassVar[Literal["gradient", "weights"]] = "weights"
     """Where an exchange stands: before the local step, with the gradient at hand, or after it."""

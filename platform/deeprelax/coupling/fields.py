@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
+from deeprelax.coupling.codec import Codec, read_codec, write_codec
 from deeprelax.errors import ConfigError
 from deeprelax.schedules import Schedule, as_schedule, write
 
@@ -60,6 +61,14 @@ PeriodField = Annotated[
     AfterValidator(_all_values(lambda v: 1 <= v < math.inf, ">= 1 and finite")),
 ]
 """Mini-batch steps between two exchanges: a schedule that stays >= 1; rounded to whole steps."""
+
+CodecField = Annotated[
+    Codec | None,
+    PlainValidator(read_codec),
+    PlainSerializer(write_codec, return_type=str),
+    WithJsonSchema({"type": "string", "description": "float32, bf16, int8, int4 or topk(0.01)"}),
+]
+"""A codec, given as text or as a value; written as text. None is ``float32``: nothing is coded."""
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Averaging = Annotated[float, Field(ge=0, lt=1)]

@@ -11,7 +11,13 @@ from typing import Literal
 
 from torch import Tensor
 
+from deeprelax.coupling.codec import Codec
+
 Kind = Literal["join", "center", "mean"]
+Phase = Literal["join", "exchange", "evaluation"]
+"""What bytes are spent on: to meet, to train, to judge."""
+Codecs = tuple[Codec | None, ...]
+"""How each vector is coded; None as it is. Empty: all of them as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +55,9 @@ class Message:
         exchanges: exchanges this replica has completed, likewise.
         center_steps: how the center moves, one rule per vector (``center`` only).
         scalars: numbers that are averaged along with the vectors, in float64.
+        codecs: a vector with a codec is uint8, the codec's bytes of the difference to what this replica was told last
+            (``center``) or of the vector (``mean``); see :mod:`deeprelax.exchange.coded`.
+        phase: for the count of bytes.
     """
 
     kind: Kind
@@ -57,6 +66,8 @@ class Message:
     exchanges: int
     center_steps: tuple[CenterStep, ...] = ()
     scalars: tuple[float, ...] = ()
+    codecs: Codecs = ()
+    phase: Phase = "exchange"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +82,7 @@ class Reply:
         exchanges: completed exchanges of the run, this one included.
         members: replicas that took part.
         stop: the run was asked to stop: save and return.
+        codecs: as in the message; the difference is to what the members were told before.
     """
 
     vectors: tuple[Tensor, ...]
@@ -79,3 +91,4 @@ class Reply:
     scalars: tuple[float, ...] = ()
     members: int = 1
     stop: bool = False
+    codecs: Codecs = ()

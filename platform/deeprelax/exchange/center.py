@@ -37,12 +37,18 @@ def mean_scalars(members: Sequence[Sequence[float]]) -> tuple[float, ...]:
 class Center:
     """The center and its momentum, one flat tensor each per dtype.
 
-    Holds one copy of the parameters, and a second one only once a step with momentum was made.
+    Holds one copy of the parameters, a second one once a step with momentum was made, and one more with a codec.
+
+    Attributes:
+        known: with a codec, the center as the replicas know it; empty while they know it exactly.
+        unsaid: of means that travelled with a codec, what the replicas have not been told yet.
     """
 
     def __init__(self, vectors: Vectors) -> None:
         self.vectors = [vector.detach().clone() for vector in vectors]
         self.velocity: list[Tensor] = []
+        self.known: list[Tensor] = []
+        self.unsaid: list[Tensor] = []
 
     def advance(self, mean: Vectors, steps: Sequence[CenterStep]) -> None:
         """Move the center towards ``mean``, each vector by its own :class:`CenterStep`."""
@@ -59,15 +65,16 @@ class Center:
             center.sub_(gap, alpha=step.lr)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the named tensors that restore this center: ``center.<i>`` and ``velocity.<i>``."""
-        named = {f"center.{i}": vector for i, vector in enumerate(self.vectors)}
-        return named | {f"velocity.{i}": vector for i, vector in enumerate(self.velocity)}
+        """Return the named tensors that restore this center: ``center.<i>``, ``velocity.<i>``, and so on."""
+        series = {"center": self.vectors, "velocity": self.velocity, "known": self.known, "unsaid": self.unsaid}
+        return {f"{name}.{i}": vector for name, vectors in series.items() for i, vector in enumerate(vectors)}
 
     @classmethod
     def restored(cls, state: Mapping[str, Tensor]) -> Center:
         """Return the center saved by :meth:`state`."""
         center = cls(_series(state, "center"))
-        center.velocity = [vector.clone() for vector in _series(state, "velocity")]
+        for name in ("velocity", "known", "unsaid"):
+            setattr(center, name, [vector.clone() for vector in _series(state, name)])
         return center
 
 

@@ -41,9 +41,9 @@ def take_turns(
     while messages:
         reply = rounds.complete(messages)
         if len(messages) > 1:
+            received = payload_bytes(reply.vectors)
             for meter, message in zip(meters, messages, strict=bool(meters)):
-                meter.bytes_sent += payload_bytes(message.vectors)
-                meter.bytes_received += payload_bytes(reply.vectors)
+                meter.count(message.phase, sent=payload_bytes(message.vectors), received=received)
         # Replica 0 comes last: when it judges the center, the others have said how they stand at this exchange.
         said = [_advance(replica, reply) for replica in reversed(replicas)]
         messages = yield from _answered(replicas, said[::-1])

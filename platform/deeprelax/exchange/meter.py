@@ -1,26 +1,36 @@
-"""What an exchange costs one replica: bytes out, bytes in, seconds waited."""
+"""What an exchange costs: bytes out, bytes in, seconds waited."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from deeprelax.coupling.message import Phase
 
 
 @dataclass
 class Meter:
-    """Counters of one replica; a run of one replica exchanges nothing.
+    """Counters of one replica, or of the center; a run of one replica exchanges nothing.
 
     Args:
-        bytes_sent: payload that left this replica.
+        bytes_sent: payload that left here.
         bytes_received: payload that arrived.
         wait_s: seconds from handing a message over to holding its reply.
+        phases: bytes sent and received by what they were spent on.
     """
 
     bytes_sent: int = 0
     bytes_received: int = 0
     wait_s: float = 0.0
+    phases: dict[Phase, int] = field(default_factory=dict)
+
+    def count(self, phase: Phase, *, sent: int, received: int) -> None:
+        """Add payload that left and arrived."""
+        self.bytes_sent += sent
+        self.bytes_received += received
+        self.phases[phase] = self.phases.get(phase, 0) + sent + received
 
     def row(self) -> dict[str, float]:
         """Return the counters by their telemetry names."""
@@ -28,6 +38,7 @@ class Meter:
             "exchange/bytes_sent": self.bytes_sent,
             "exchange/bytes_received": self.bytes_received,
             "exchange/wait_s": self.wait_s,
+            **{f"exchange/{phase}_bytes": count for phase, count in self.phases.items()},
         }
 
 

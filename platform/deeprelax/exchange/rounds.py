@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from deeprelax.coupling.message import Message, Reply
+from deeprelax.coupling.message import Codecs, Message, Reply
 from deeprelax.errors import ExchangeError
+from deeprelax.exchange import coded
 from deeprelax.exchange.center import Center, Vectors, mean_of, mean_scalars
+from deeprelax.exchange.meter import Meter, payload_bytes
 
 
 class Rounds:
@@ -17,6 +19,10 @@ class Rounds:
         center: the restored center of a resumed run; None starts from the mean of the joining replicas.
         step: mini-batch steps already made by a resumed run.
         exchanges: exchanges already completed by a resumed run.
+
+    Attributes:
+        stop: the replicas are told to stop, from the next reply on.
+        meter: what arrived here from all replicas, and what left to them.
     """
 
     def __init__(self, center: Center | None = None, step: int = 0, exchanges: int = 0) -> None:
@@ -24,6 +30,7 @@ class Rounds:
         self.step = step
         self.exchanges = exchanges
         self.stop = False
+        self.meter = Meter()
 
     def complete(self, messages: Sequence[Message]) -> Reply:
         """Finish a round: average the messages in the order given, move the center, return the reply for all members.
@@ -36,15 +43,10 @@ class Rounds:
             raise ExchangeError(
                 f"Replicas are out of step: {sorted(said)}. All members of a round must be at the same step."
             )
-        if messages[0].kind == "join":
-            return self._join(messages)
-        mean = mean_of([message.vectors for message in messages])
-        self.step, self.exchanges = messages[0].step, messages[0].exchanges + 1
-        if messages[0].kind == "center":
-            assert self.center is not None, "replicas join before they exchange"
-            self.center.advance(mean, messages[0].center_steps)
-            mean = self.center.vectors
-        return self._reply(mean, messages)
+        reply = self._join(messages) if messages[0].kind == "join" else self._exchange(messages)
+        for message in messages:
+            self.meter.count(message.phase, sent=payload_bytes(reply.vectors), received=payload_bytes(message.vectors))
+        return reply
 
     @staticmethod
     def finite(message: Message) -> bool:
@@ -55,11 +57,27 @@ class Rounds:
     def _join(self, messages: Sequence[Message]) -> Reply:
         if self.center is None:
             self.center = Center(mean_of([message.vectors for message in messages]))
-        return self._reply(self.center.vectors, messages)
+        return self._reply(self.center.known or self.center.vectors, messages)
 
-    def _reply(self, vectors: Vectors, messages: Sequence[Message]) -> Reply:
+    def _exchange(self, messages: Sequence[Message]) -> Reply:
+        codecs = messages[0].codecs
+        mean: Vectors = mean_of([coded.opened(message, self.center) for message in messages])
+        self.step, self.exchanges = messages[0].step, messages[0].exchanges + 1
+        if messages[0].kind == "center":
+            assert self.center is not None, "replicas join before they exchange"
+            if codecs:
+                coded.meet(self.center)
+            self.center.advance(mean, messages[0].center_steps)
+            mean = coded.told(self.center, codecs) if codecs else self.center.vectors
+        elif codecs:
+            assert self.center is not None, "replicas join before they exchange"
+            mean = coded.averaged(self.center, mean, codecs)
+        return self._reply(mean, messages, codecs)
+
+    def _reply(self, vectors: Vectors, messages: Sequence[Message], codecs: Codecs = ()) -> Reply:
         return Reply(
             vectors=tuple(vectors),
+            codecs=codecs,
             step=self.step,
             exchanges=self.exchanges,
             scalars=mean_scalars([message.scalars for message in messages]),

@@ -254,6 +254,7 @@ class Training:
     def _judge_ensemble(self) -> Steps[None]:
         reply = yield Message(
             kind="mean",
+            phase="evaluation",
             vectors=(outputs_of(self.model, self.task, self.device),),
             step=self.replica.position.step,
             exchanges=self.replica.position.exchanges,

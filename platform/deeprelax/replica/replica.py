@@ -16,6 +16,7 @@ from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
 from deeprelax.errors import CheckpointError, ConfigError
 from deeprelax.replica.adaptation import Adaptation
 from deeprelax.replica.flat import FlatModel
+from deeprelax.replica.line import UNSAID, Line
 from deeprelax.replica.local_step import LocalStep
 from deeprelax.replica.seeds import derived_seed
 from deeprelax.replica.telemetry import Probe
@@ -33,7 +34,7 @@ class Replica:
     :meth:`finish` return, carrying each message to the other replicas and sending the reply back in.
 
     Memory in copies of the parameters, gradients included: 2 + ``len(coupling.vectors)`` + the inner optimizer's (1 for
-    SGD with momentum, 2 for Adam).
+    SGD with momentum, 2 for Adam) + 2 with a codec.
 
     Args:
         model: on its device; its parameters become views of flat storage, unless they are already.
@@ -76,6 +77,8 @@ class Replica:
         self.probe = Probe()
         self._measuring = False
         self._make_later = make_later
+        several = coupling.replicas > 1
+        self._line = Line(coupling.codec, [w.fast for w in self.weights]) if several and coupling.codec else None
         self._noise = torch.Generator(self.weights[0].fast.device).manual_seed(derived_seed(seed, "noise", index))
         for w in self.weights:
             for name in coupling.vectors:
@@ -91,6 +94,8 @@ class Replica:
         """Meet the other replicas. In a run that is elsewhere than this replica, start from its center."""
         position = self.position
         reply = yield self._message("join", [w.fast for w in self.weights], step=position.step)
+        if self._line is not None:
+            self._line.begin(reply.vectors)
         if position.step == 0 or (reply.step, reply.exchanges) != (position.step, position.exchanges):
             self.adopt(reply)
         return reply
@@ -106,6 +111,9 @@ class Replica:
             for w in self.weights:
                 for name in self.coupling.vectors:
                     w[name].zero_()
+        if self._line is not None:
+            self._line.begin(reply.vectors)
+            self._line.forget()
         self._move_to(reply.step, reply.exchanges)
         self.elapsed = 0
         if reply.step and self.adaptation is not None:
@@ -180,7 +188,7 @@ class Replica:
         for i, w in enumerate(self.weights):
             tensors[f"fast.{i}"] = w.fast
             tensors |= {f"{name}.{i}": w[name] for name in w}
-        return tensors
+        return tensors | (self._line.state() if self._line is not None else {})
 
     def restore(self, tensors: Mapping[str, Tensor], *, step: int, exchanges: int, coupling: Coupling) -> None:
         """Go back to a checkpoint made at an exchange.
@@ -191,7 +199,11 @@ class Replica:
         optimizer = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
         vectors = {name: value for name, value in tensors.items() if name not in (*optimizer, "noise", "loss")}
         self._refuse_others(vectors)
+        if self._line is not None:
+            self._line.restore(vectors)
         for name, value in vectors.items():
+            if name.startswith(UNSAID):
+                continue
             vector, _, group = name.rpartition(".")
             w = self.weights[int(group)]
             (w.fast if vector == "fast" else w.keep(vector)).copy_(value)
@@ -204,9 +216,8 @@ class Replica:
 
     def _refuse_others(self, vectors: Mapping[str, Tensor]) -> None:
         """Raise :class:`CheckpointError` unless the vectors are this method's, on this model."""
-        known = {
-            f"{name}.{i}": w.fast.shape for i, w in enumerate(self.weights) for name in ("fast", *self.coupling.vectors)
-        }
+        names = ("fast", *self.coupling.vectors, *(() if self._line is None else (UNSAID,)))
+        known = {f"{name}.{i}": w.fast.shape for i, w in enumerate(self.weights) for name in names}
         optional = {f"velocity.{i}": w.fast.shape for i, w in enumerate(self.weights)}
         for name in sorted(known.keys() | vectors.keys()):
             found, wanted = (None if name not in vectors else vectors[name].shape), (known | optional).get(name)
@@ -225,10 +236,12 @@ class Replica:
         self.coupling.outer_step(self.weights, knobs, self.inner, self._noise)
         vectors = [self.coupling.message(w) for w in self.weights]
         message = self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=said)
-        reply = yield message
+        reply = yield self._line.says(message) if self._line is not None else message
         if reply.exchanges != message.exchanges + 1:
             self.adopt(reply)
             return reply
+        if self._line is not None:
+            reply = self._line.hears(reply, message)
         if self._measuring:
             if self.coupling.kind == "center":
                 self.probe.measure_gap(vectors, reply.vectors[: len(vectors)])
@@ -284,6 +297,7 @@ class Replica:
         center_step = CenterStep() if knobs is None else self.coupling.center_step(knobs)
         return Message(
             kind=kind,
+            phase="join" if kind == "join" else "exchange",
             vectors=(*vectors, *self.extras),
             step=step,
             exchanges=self.position.exchanges,

@@ -115,7 +115,7 @@ class ServerExchange(Exchange):
 
     def _carry(self, message: Message) -> Reply:
         head, shards = self._servers
-        first, *rest = parts = [pack(part) for part in split(message.vectors, 1 + len(shards))]
+        first, *rest = parts = [pack(part) for part in split(message.vectors, 1 + len(shards), message.codecs)]
         header = replace(message, vectors=())
         # All slices have arrived before the head hears of the message: a round that it closes is complete everywhere.
         kept = [shard.deposit.remote(self._member, header, part) for shard, part in zip(shards, rest, strict=True)]
@@ -123,10 +123,10 @@ class ServerExchange(Exchange):
         answer = call(head.speak.remote(self._member, header, first, all(finite)), self._timeout_s)
         if isinstance(answer, ExchangeError):
             raise answer
-        self.meter.bytes_sent += sum(part.nbytes for part in parts)
         collected = [shard.collect.remote(self._member) for shard in shards]
         slices = [fetch(answer.packed), *(call(part) for part in collected)]
-        self.meter.bytes_received += sum(part.nbytes for part in slices)
+        sent, received = (sum(part.nbytes for part in packed) for packed in (parts, slices))
+        self.meter.count(message.phase, sent=sent, received=received)
         return replace(answer.reply, vectors=tuple(join([unpack(part) for part in slices])))
 
     def _beat(self) -> None:

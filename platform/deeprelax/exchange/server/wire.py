@@ -14,6 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deeprelax.coupling.codec import CHUNK
+from deeprelax.coupling.message import Codecs
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -54,9 +57,18 @@ def unpack(packed: Packed) -> list[Tensor]:
     return [v.view(d) if len(v) else torch.empty(0, dtype=d) for v, d in zip(raw, dtypes, strict=True)]
 
 
-def split(vectors: Sequence[Tensor], parts: int) -> list[list[Tensor]]:
-    """Return the slices of the vectors that each of ``parts`` servers holds, nearly equally many bytes each."""
-    return [[v[len(v) * part // parts : len(v) * (part + 1) // parts] for v in vectors] for part in range(parts)]
+def split(vectors: Sequence[Tensor], parts: int, codecs: Codecs = ()) -> list[list[Tensor]]:
+    """Return the slices of the vectors that each of ``parts`` servers holds, nearly equally many bytes each.
+
+    The borders are at multiples of :data:`~deeprelax.coupling.codec.CHUNK` elements, so a slice of a coded vector is
+    the code of the slice.
+    """
+    units = [codec.nbytes(CHUNK) if codec else CHUNK for codec in codecs] or [CHUNK] * len(vectors)
+    cuts = [
+        [-(-len(v) // unit) * part // parts * unit for part in range(parts + 1)]
+        for v, unit in zip(vectors, units, strict=True)
+    ]
+    return [[v[cut[part] : cut[part + 1]] for v, cut in zip(vectors, cuts, strict=True)] for part in range(parts)]
 
 
 def join(slices: Sequence[Sequence[Tensor]]) -> list[Tensor]:
