@@ -13,6 +13,7 @@ All state is in the named vectors of :class:`~deeprelax.coupling.weights.Weights
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
@@ -28,6 +29,9 @@ from deeprelax.coupling.weights import Weights
 from deeprelax.errors import ConfigError, nearest
 from deeprelax.schedules import Position, Schedule
 from deeprelax.validation import config_error
+
+OVERLAPPED = "overlapped"
+"""The vector of :meth:`Coupling.depart`: the weights when the message left and, once it is answered, the center."""
 
 Knobs = Mapping[str, float]
 """The values of a coupling's schedules at one step by field name, and ``elapsed``: steps since the last exchange."""
@@ -61,6 +65,8 @@ class Coupling(BaseModel):
         codec: what travels: the vectors as they are (``float32``), or differences in fewer bytes (``bf16``, ``int8``,
             ``int4``, ``topk(0.01)``); what a message leaves out is added to the next one. Two copies of the parameters
             on each replica and one where the center lives. One replica sends nothing and codes nothing.
+        overlap: τ, mini-batch steps that a replica goes on while its message travels, < period; the reply is taken in
+            exactly τ steps later. 0 waits.
 
     Raises:
         ConfigError: one line for every unknown or impossible field.
@@ -84,6 +90,7 @@ class Coupling(BaseModel):
     data: Literal["all", "shards", "overlap"] = "all"
     data_fraction: float = Field(default=0.5, gt=0, le=1)
     codec: CodecField = None
+    overlap: int = Field(default=0, ge=0)
 
     exchanges: ClassVar[Literal["gradient", "weights"]] = "weights"
     """Where an exchange stands: before the local step, with the gradient at hand, or after it."""
@@ -124,6 +131,19 @@ class Coupling(BaseModel):
             make_optimizer(optimizer, [torch.nn.Parameter(torch.zeros(1))], options)
         return options
 
+    @field_validator("overlap")
+    @classmethod
+    def _possible(cls, overlap: int, info: ValidationInfo) -> int:
+        if overlap and cls.kind == "mean":
+            raise ConfigError(f"Must be 0: a replica of {cls.method()} cannot step before it has the mean gradient.")
+        if overlap and cls.single_replica:
+            raise ConfigError(f"Must be 0: {cls.method()} has one replica, which waits for nobody.")
+        period = info.data.get("period")
+        shortest = round(min(period.values)) if isinstance(period, Schedule) else math.inf
+        if overlap and overlap >= shortest:
+            raise ConfigError(f"Must be < {shortest}, the shortest period: one message travels at a time.")
+        return overlap
+
     @classmethod
     def method(cls) -> str:
         """Return the method's name on the command line, such as ``entropy_sgd``."""
@@ -156,7 +176,7 @@ class Coupling(BaseModel):
 
         The inner optimizer adds its own: one for SGD with momentum, two for Adam.
         """
-        return ()
+        return (OVERLAPPED,) if self.overlap else ()
 
     def begin(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
         """Set the vectors at the start of a run, or of a replica that joins later, from the center.
@@ -186,6 +206,27 @@ class Coupling(BaseModel):
 
     def receive(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
         """Take in the new center (or the mean, if ``kind`` is ``mean``); ``center`` is read-only."""
+
+    def depart(self, w: Weights) -> None:
+        """Note, once the message has left and before steps overlap with it, what :meth:`arrive` needs.
+
+        A method whose ``receive`` does not depend on the new center, but for keeping it, does the rest of it here and
+        in :meth:`arrive` keeps the center: it then loses nothing by the overlap.
+        """
+        w.keep(OVERLAPPED).copy_(w.fast)
+
+    def arrive(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
+        """Take in the center that comes ``overlap`` steps after the message has left; ``center`` is read-only.
+
+        y_{t+τ} ← R(y_t, x̄) + (y_{t+τ} - y_t), R being :meth:`receive`: the steps made meanwhile are kept, as if made
+        from where the reply would have led, to first order in them. No step is lost or counted twice, because what
+        the next message says of them is counted from x̄. The gradients are used up and serve as scratch.
+        """
+        progress = torch.sub(w.fast, w[OVERLAPPED], out=w.grad)
+        w.fast.copy_(w[OVERLAPPED])
+        self.receive(w, center, knobs, generator)
+        w[OVERLAPPED].copy_(self.center(w))
+        w.fast.add_(progress)
 
     def center(self, w: Weights) -> Tensor:
         """Return the center as this replica knows it right after an exchange."""

@@ -26,7 +26,11 @@ class Diloco(Coupling):
 
     Symbols: H (L) ``period``, η ``outer_lr``, m ``outer_momentum``; the paper's inner optimizer is AdamW.
 
-    Memory: no vector beyond the inner optimizer's; 2 copies (center and momentum) where the center lives.
+    Overlap: y^a ← x̄ + (y^a_{t+τ} - y^a_t), the steps made while x̄ travelled on top of it; see
+    :meth:`~deeprelax.coupling.base.Coupling.arrive`.
+
+    Memory: no vector beyond the inner optimizer's (1 with ``overlap``); 2 copies (center and momentum) where the center
+    lives.
 
     Reference: Douillard et al. 2023, arXiv:2311.08105, alg. 1 (outer lr .7, momentum .9, H = 500).
 

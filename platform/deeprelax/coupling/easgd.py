@@ -30,6 +30,8 @@ class Easgd(Coupling):
 
     Memory: 1 copy (``center``) beyond the inner optimizer's.
 
+    Overlap: exact, whatever ``overlap``. The pull at an exchange is towards the x̄ of the one before.
+
     Not handled here: own clocks (asynchronous EASGD).
 
     Reference: Zhang, Choromanska, LeCun 2015, arXiv:1412.6651, eq. 5-6.
@@ -68,7 +70,13 @@ class Easgd(Coupling):
         return CenterStep(lr=self.elasticity)
 
     def receive(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
+        self.depart(w)
+        self.arrive(w, center, knobs, generator)
+
+    def depart(self, w: Weights) -> None:
         w.fast.lerp_(w["center"], self.alpha)
+
+    def arrive(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
         w["center"].copy_(center)
 
     def center(self, w: Weights) -> Tensor:

@@ -21,7 +21,8 @@ class ElasticSgd(Coupling):
         x^a ← x^a - η [g(x^a) + (x^a - x̄)/ρ]      momentum on the bracket
         x̄ ← mean_a x^a                            every L steps (the paper: every step)
 
-    What travels: the weights. Between exchanges x̄ is the last one received.
+    What travels: the weights. Between exchanges x̄ is the last one received; with ``overlap`` the spring pulls to the
+    one before for τ steps more.
 
     Symbols: n ``replicas``, L ``period``, η ``lr``, ρ ``rho`` (a length²: small ρ = tight spring).
 
@@ -57,6 +58,12 @@ class ElasticSgd(Coupling):
 
     def receive(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
         w["center"].copy_(center)
+
+    def depart(self, w: Weights) -> None:
+        """Nothing: only the center changes."""
+
+    def arrive(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
+        self.receive(w, center, knobs, generator)
 
     def center(self, w: Weights) -> Tensor:
         return w["center"]

@@ -19,7 +19,10 @@ class LocalSgd(Coupling):
 
     What travels: the weights. Symbols: n ``replicas``, L ``period``, η' ``lr``.
 
-    Memory: no vector beyond the inner optimizer's.
+    Overlap: y^a ← x̄ + (y^a_{t+τ} - y^a_t), the steps made while x̄ travelled on top of it; see
+    :meth:`~deeprelax.coupling.base.Coupling.arrive`.
+
+    Memory: no vector beyond the inner optimizer's (1 with ``overlap``).
 
     Not handled: averaging of the momentum buffers (each replica keeps its own; ``momentum_policy="reset"`` drops it).
 

@@ -16,6 +16,8 @@ from deeprelax.coupling.codec import Codec
 Kind = Literal["join", "center", "mean"]
 Phase = Literal["join", "exchange", "evaluation"]
 """What bytes are spent on: to meet, to train, to judge."""
+Stage = Literal["whole", "post", "collect"]
+"""Whether the replica waits for the reply (``whole``), or goes on (``post``) and asks for it later (``collect``)."""
 Codecs = tuple[Codec | None, ...]
 """How each vector is coded; None as it is. Empty: all of them as they are."""
 
@@ -58,6 +60,8 @@ class Message:
         codecs: a vector with a codec is uint8, the codec's bytes of the difference to what this replica was told last
             (``center``) or of the vector (``mean``); see :mod:`deeprelax.exchange.coded`.
         phase: for the count of bytes.
+        stage: a ``post`` is answered by :func:`acknowledged` at once, and its vectors are the message's own; the
+            ``collect`` that follows it has no vectors and is answered by the reply.
     """
 
     kind: Kind
@@ -68,6 +72,7 @@ class Message:
     scalars: tuple[float, ...] = ()
     codecs: Codecs = ()
     phase: Phase = "exchange"
+    stage: Stage = "whole"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,3 +97,8 @@ class Reply:
     members: int = 1
     stop: bool = False
     codecs: Codecs = ()
+
+
+def acknowledged(message: Message) -> Reply:
+    """Return what is heard at once of a message whose reply is collected later."""
+    return Reply(vectors=(), step=message.step, exchanges=message.exchanges)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from deeprelax.coupling.base import Knobs
@@ -16,6 +16,7 @@ from deeprelax.coupling.kernels import nesterov_
 from deeprelax.coupling.relaxation import Relaxation
 from deeprelax.coupling.stability import held_stiffness, require_stable
 from deeprelax.coupling.weights import Weights
+from deeprelax.errors import ConfigError
 from deeprelax.schedules import Position, Schedule
 
 
@@ -32,6 +33,9 @@ class Parle(Relaxation):
 
     Symbols: n ``replicas``, L ``period``, γ ``gamma``, ρ ``rho``, η' ``lr``, η ``outer_lr``, α ``averaging``, momentum
     of x ``outer_momentum``.
+
+    Overlap: exact, whatever ``overlap``. x̄ is needed only for the next outer step, so y and z start again while it
+    travels; not with ``consensus="averaged"``, whose outer step waits for it.
 
     Memory: 3 copies (``anchor``, ``average``, ``center``) beyond the inner optimizer's; 1 more with ``outer_momentum``.
 
@@ -64,6 +68,15 @@ class Parle(Relaxation):
     rho: Balanceable = Schedule(shape="exponential", start=10.0, end=2.0)
     consensus: Literal["slow", "averaged"] = "slow"
 
+    @field_validator("consensus")
+    @classmethod
+    def _needs_no_reply(cls, consensus: str, info: ValidationInfo) -> str:
+        if consensus == "averaged" and info.data.get("overlap"):
+            raise ConfigError(
+                "Must be slow with overlap: the outer step of averaged needs the mean that is travelling."
+            )
+        return consensus
+
     @property
     def vectors(self) -> tuple[str, ...]:
         return (*super().vectors, "center")
@@ -79,6 +92,12 @@ class Parle(Relaxation):
 
     def message(self, w: Weights) -> Tensor:
         return w["anchor"] if self.consensus == "slow" else self.explored(w)
+
+    def depart(self, w: Weights) -> None:
+        self.restart(w)
+
+    def arrive(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
+        w["center"].copy_(center)
 
     def receive(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
         w["center"].copy_(center)

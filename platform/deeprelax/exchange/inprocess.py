@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 
-from deeprelax.coupling.message import Message, Reply
+from deeprelax.coupling.message import Message, Reply, acknowledged
 from deeprelax.exchange.meter import Meter, payload_bytes
 from deeprelax.exchange.rounds import Rounds
 from deeprelax.replica.gradients import Ask
@@ -38,13 +38,18 @@ def take_turns(
         meters: one a replica, to count what would cross a network (nothing, for one replica).
     """
     messages = yield from _answered(replicas, [_advance(replica, None) for replica in replicas])
+    posted: Reply | None = None
     while messages:
-        reply = rounds.complete(messages)
-        if len(messages) > 1:
+        stage = messages[0].stage
+        reply = rounds.complete(messages) if stage != "collect" else posted
+        assert reply is not None, "a message is posted before its reply is collected"
+        if len(messages) > 1 and stage != "collect":
             received = payload_bytes(reply.vectors)
             for meter, message in zip(meters, messages, strict=bool(meters)):
                 meter.count(message.phase, sent=payload_bytes(message.vectors), received=received)
         # Replica 0 comes last: when it judges the center, the others have said how they stand at this exchange.
+        if stage == "post":
+            posted, reply = reply, acknowledged(messages[0])
         said = [_advance(replica, reply) for replica in reversed(replicas)]
         messages = yield from _answered(replicas, said[::-1])
         assert len(messages) in (0, len(replicas)), "replicas must exchange equally often"

@@ -81,7 +81,7 @@ def restored_rounds(checkpoints: Path) -> Rounds:
     if saved is None:
         return Rounds()
     center = Center.restored(read_tensors(saved.path / "exchange.safetensors"))
-    return Rounds(center, saved.step, saved.exchanges)
+    return Rounds(center, saved.exchange_step, saved.exchanges)
 
 
 @contextmanager

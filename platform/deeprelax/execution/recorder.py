@@ -116,6 +116,7 @@ class Recorder:
             self.store.checkpoints,
             step=step,
             exchanges=cast("int", event["exchanges"]),
+            elapsed=cast("int", event["elapsed"]),
             replicas=self.replicas,
             cost=self.cost(),
         )

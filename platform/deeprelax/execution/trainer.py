@@ -41,7 +41,7 @@ def run_on_ray(
     restored = CenterState()
     if saved is not None:
         tensors = read_tensors(saved.path / "exchange.safetensors")
-        restored = CenterState(tensors=tensors, step=saved.step, exchanges=saved.exchanges)
+        restored = CenterState(tensors=tensors, step=saved.exchange_step, exchanges=saved.exchanges)
     placement = Placement(
         replicas=coupling.replicas,
         cpus_per_replica=config.cpus_per_replica,

@@ -37,6 +37,7 @@ class Checkpoint:
         exchanges: exchanges completed.
         replicas: how many replicas it holds.
         cost: what the run had cost by then.
+        elapsed: steps since the messages of the last exchange left; 0 unless they overlap with steps.
     """
 
     path: Path
@@ -44,6 +45,12 @@ class Checkpoint:
     exchanges: int
     replicas: int
     cost: Mapping[str, float]
+    elapsed: int = 0
+
+    @property
+    def exchange_step(self) -> int:
+        """Steps made when the last exchange began: where the center is."""
+        return self.step - self.elapsed
 
 
 def folder(root: Path, step: int) -> Path:
@@ -106,13 +113,15 @@ def _unreadable(path: Path, error: object) -> CheckpointError:
     return CheckpointError(f"Cannot read {path}: {error}. It is missing or damaged.{way_out}")
 
 
-def complete(root: Path, *, step: int, exchanges: int, replicas: int, cost: Mapping[str, float]) -> None:
+def complete(
+    root: Path, *, step: int, exchanges: int, replicas: int, cost: Mapping[str, float], elapsed: int = 0
+) -> None:
     """Declare the checkpoint at ``step`` complete: all its parts are on disk."""
     path = folder(root, step)
     parts = sorted({*path.glob("[!.]*")} - {path / _MANIFEST})
     files = {part.name: part.stat().st_size for part in parts}
-    manifest = {"step": step, "exchanges": exchanges, "replicas": replicas, "cost": dict(cost), "files": files}
-    write_json(path / _MANIFEST, manifest)
+    numbers = {"step": step, "exchanges": exchanges, "elapsed": elapsed, "replicas": replicas}
+    write_json(path / _MANIFEST, numbers | {"cost": dict(cost), "files": files})
 
 
 def newest(root: Path) -> Checkpoint | None:
@@ -149,4 +158,4 @@ def _read_manifest(path: Path) -> Checkpoint:
                 f"{file} is missing or has changed size. Delete {path} to resume from an older checkpoint."
             )
     step, exchanges, replicas = (int(str(count)) for count in counts)
-    return Checkpoint(path, step, exchanges, replicas, cost)
+    return Checkpoint(path, step, exchanges, replicas, cost, int(str(manifest.get("elapsed", 0))))

@@ -296,6 +296,7 @@ class Training:
         numbers: dict[str, object] = {
             "step": position.step,
             "exchanges": position.exchanges,
+            "elapsed": self.replica.elapsed,
             "coupling": self.replica.coupling.model_dump(),
         }
         if self.replica.adaptation is not None:
@@ -306,7 +307,7 @@ class Training:
             with self.replica.flat.showing(self.replica.center()), own_buffers(self.model):
                 self._settle_batchnorm()
                 checkpoint.write_tensors(where / "center.safetensors", self.model.state_dict())
-        self._emit("checkpoint", {})
+        self._emit("checkpoint", {"elapsed": self.replica.elapsed})
 
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
         numbers = checkpoint.read_json(saved.path / f"replica-{self.index:03d}.json")
@@ -325,7 +326,9 @@ class Training:
         fields = numbers["coupling"]
         assert isinstance(fields, dict)
         coupling = make_coupling(self.replica.coupling.method(), fields)
-        self.replica.restore(tensors, step=saved.step, exchanges=saved.exchanges, coupling=coupling)
+        self.replica.restore(
+            tensors, step=saved.step, exchanges=saved.exchanges, coupling=coupling, elapsed=saved.elapsed
+        )
         if self.replica.adaptation is not None:
             state = numbers["adaptation"]
             assert isinstance(state, dict)

@@ -85,8 +85,9 @@ class PopulationConfig(BaseModel):
             holdout: share of the training data that the run holds out.
 
         Raises:
-            ConfigError: one replica only, weights that must stay equal, a knob that the coupling does not have or that
-                is measured, fewer exchanges than a decision needs, or nothing held out to judge by.
+            ConfigError: one replica only, weights that must stay equal, exchanges that overlap with steps, a knob that
+                the coupling does not have or that is measured, fewer exchanges than a decision needs, or nothing held
+                out to judge by.
         """
         method, schedules = coupling.method(), coupling.schedules()
         if coupling.replicas < 2:
@@ -95,6 +96,10 @@ class PopulationConfig(BaseModel):
             )
         if coupling.kind == "mean":
             raise ConfigError(f"Cannot adapt {method}: its replicas hold equal weights, so all must step alike.")
+        if coupling.overlap:
+            raise ConfigError(
+                f"Invalid overlap={coupling.overlap}. Must be 0 to adapt settings: decisions would come late."
+            )
         for knob in self.knobs:
             if knob not in schedules:
                 has = ", ".join(name for name in ("lr", "gamma", "rho") if name in schedules)

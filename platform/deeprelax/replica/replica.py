@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deeprelax.coupling.base import Coupling, Knobs
+from deeprelax.coupling.base import OVERLAPPED, Coupling, Knobs
 from deeprelax.coupling.inner import FlatSgd, Inner, TorchInner, flat_optimizer
 from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
 from deeprelax.errors import CheckpointError, ConfigError
 from deeprelax.replica.adaptation import Adaptation
 from deeprelax.replica.flat import FlatModel
+from deeprelax.replica.flight import Flight
 from deeprelax.replica.line import UNSAID, Line
 from deeprelax.replica.local_step import LocalStep
 from deeprelax.replica.seeds import derived_seed
@@ -76,6 +77,7 @@ class Replica:
         self.adaptation: Adaptation | None = None
         self.probe = Probe()
         self._measuring = False
+        self._flight: Flight | None = None
         self._make_later = make_later
         several = coupling.replicas > 1
         self._line = Line(coupling.codec, [w.fast for w in self.weights]) if several and coupling.codec else None
@@ -96,7 +98,8 @@ class Replica:
         reply = yield self._message("join", [w.fast for w in self.weights], step=position.step)
         if self._line is not None:
             self._line.begin(reply.vectors)
-        if position.step == 0 or (reply.step, reply.exchanges) != (position.step, position.exchanges):
+        left_at = position.step - self.elapsed
+        if position.step == 0 or (reply.step, reply.exchanges) != (left_at, position.exchanges):
             self.adopt(reply)
         return reply
 
@@ -121,9 +124,14 @@ class Replica:
         knobs = self._knobs()
         for w, center in zip(self.weights, reply.vectors, strict=False):
             self.coupling.begin(w, center, knobs, self._noise)
+            if OVERLAPPED in w:
+                w[OVERLAPPED].copy_(center)
 
     def step(self, loss: Tensor | None = None) -> Steps[Reply | None]:
         """Take one step with the gradients at hand; return the reply if it was time for an exchange.
+
+        With the coupling's ``overlap`` the message leaves when it is time, and the reply is taken in and returned so
+        many steps later; at the end of the run nothing is left on its way.
 
         Args:
             loss: the mini-batch loss of this replica, for telemetry and for springs that balance themselves.
@@ -134,20 +142,22 @@ class Replica:
         due = self.elapsed >= round(knobs["period"])
         before = self.coupling.exchanges == "gradient"
         last = self.position.step + 1 == self.position.total_steps
+        landing = self._flight is not None and (last or self.elapsed >= self.coupling.overlap)
+        later = self.coupling.overlap > 0 and not last
         self._measuring = due and (last or self.probe.due(self.position.step + 1))
         reply = None
         if due and before:
             here = self.position.step
-            reply = yield from self._exchange(knobs, here + 1)
+            reply = yield from self._exchange(knobs, here + 1, later=later)
             if self.position.step != here:
                 return reply  # it took the run's center instead, and this gradient belongs to other weights
         if self._measuring:
             self.probe.measure_forces(self.weights, self.coupling.force(knobs), knobs["lr"])
-        self._move(knobs, may_wait=not due and not last)
+        self._move(knobs, may_wait=not due and not landing and not last)
         self._move_to(self.position.step + 1, self.position.exchanges)
         if due and not before:
-            reply = yield from self._exchange(knobs, self.position.step)
-        return reply
+            reply = yield from self._exchange(knobs, self.position.step, later=later)
+        return (yield from self._collect()) if landing else reply
 
     def _move(self, knobs: Knobs, *, may_wait: bool) -> None:
         """Make a local step; it may wait if nothing but the next gradient will look at the weights."""
@@ -161,8 +171,9 @@ class Replica:
 
     def finish(self) -> Steps[Reply | None]:
         """Exchange what the last, incomplete period found."""
+        reply = yield from self._collect()
         if not self.elapsed:
-            return None
+            return reply
         for w in self.weights:
             w.grad.zero_()
         self._measuring = True
@@ -170,7 +181,7 @@ class Replica:
 
     def center(self) -> list[Tensor]:
         """Return the center as this replica knows it right after an exchange."""
-        return [self.coupling.center(w) for w in self.weights]
+        return [w[OVERLAPPED] if OVERLAPPED in w else self.coupling.center(w) for w in self.weights]
 
     def telemetry(self) -> dict[str, float]:
         """Return what was measured at the last exchange and the values of the schedules; empty if nothing is new."""
@@ -190,8 +201,10 @@ class Replica:
             tensors |= {f"{name}.{i}": w[name] for name in w}
         return tensors | (self._line.state() if self._line is not None else {})
 
-    def restore(self, tensors: Mapping[str, Tensor], *, step: int, exchanges: int, coupling: Coupling) -> None:
-        """Go back to a checkpoint made at an exchange.
+    def restore(
+        self, tensors: Mapping[str, Tensor], *, step: int, exchanges: int, coupling: Coupling, elapsed: int = 0
+    ) -> None:
+        """Go back to a checkpoint, ``elapsed`` steps after the message of its exchange left.
 
         Raises:
             CheckpointError: it belongs to another model or method.
@@ -212,13 +225,15 @@ class Replica:
         self.probe.restore(tensors["loss"])
         self.coupling = coupling
         self._move_to(step, exchanges)
-        self.elapsed = 0
+        self.elapsed = elapsed
 
     def _refuse_others(self, vectors: Mapping[str, Tensor]) -> None:
         """Raise :class:`CheckpointError` unless the vectors are this method's, on this model."""
         names = ("fast", *self.coupling.vectors, *(() if self._line is None else (UNSAID,)))
         known = {f"{name}.{i}": w.fast.shape for i, w in enumerate(self.weights) for name in names}
-        optional = {f"velocity.{i}": w.fast.shape for i, w in enumerate(self.weights)}
+        optional = {
+            f"{name}.{i}": w.fast.shape for i, w in enumerate(self.weights) for name in ("velocity", OVERLAPPED)
+        }
         for name in sorted(known.keys() | vectors.keys()):
             found, wanted = (None if name not in vectors else vectors[name].shape), (known | optional).get(name)
             if found != wanted:
@@ -228,41 +243,81 @@ class Replica:
                     "the run that wrote it."
                 )
 
-    def _exchange(self, knobs: Knobs, step: int) -> Steps[Reply]:
+    def _exchange(self, knobs: Knobs, step: int, *, later: bool = False) -> Steps[Reply | None]:
+        """Move the slow weights and send the message; take its reply in, or leave it to :meth:`_collect`."""
+        flight = self._departing(knobs, step)
+        if later:  # the storage of its vectors moves on
+            flight = flight.with_own_vectors()
+        message = flight.message if self._line is None else self._line.says(flight.message)
+        if not later:
+            return self._land(flight, (yield message))
+        yield replace(message, stage="post")
+        self._flight = flight
+        for w in self.weights:
+            self.coupling.depart(w)
+        self._begin_period(message.exchanges + 1)
+        return None
+
+    def _collect(self) -> Steps[Reply | None]:
+        """Take in the reply to the message that is on its way, if there is one."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return None
+        reply = yield replace(flight.message, stage="collect", vectors=())
+        return self._land(flight, reply, overlapped=True)
+
+    def _departing(self, knobs: Knobs, step: int) -> Flight:
         balancing = self._balancing()
         after = replace(self.position, step=step, exchanges=self.position.exchanges + 1)
         deciding = self.adaptation if self.adaptation is not None and self.adaptation.due(after) else None
         said = balancing if deciding is None else deciding.says(self.probe.losses())
         self.coupling.outer_step(self.weights, knobs, self.inner, self._noise)
         vectors = [self.coupling.message(w) for w in self.weights]
-        message = self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=said)
-        reply = yield self._line.says(message) if self._line is not None else message
+        return Flight(
+            message=self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=said),
+            knobs=knobs,
+            measuring=self._measuring,
+            balancing=bool(balancing),
+            deciding=None if deciding is None else (deciding, after),
+        )
+
+    def _land(self, flight: Flight, reply: Reply, *, overlapped: bool = False) -> Reply:
+        message = flight.message
         if reply.exchanges != message.exchanges + 1:
             self.adopt(reply)
             return reply
         if self._line is not None:
             reply = self._line.hears(reply, message)
-        if self._measuring:
+        if flight.measuring:
+            count = len(self.weights)
             if self.coupling.kind == "center":
-                self.probe.measure_gap(vectors, reply.vectors[: len(vectors)])
+                self.probe.measure_gap(message.vectors[:count], reply.vectors[:count])
             else:
                 self.probe.measure_gap([w.fast for w in self.weights], self.center())
-        if balancing:
+        if flight.balancing:
             self._balance(reply)
-        self._receive(reply, knobs)
-        if deciding is not None:
-            self.coupling = deciding.hears(reply, self.probe.losses(), after)
+        self._receive(reply, flight.knobs, overlapped=overlapped)
+        if flight.deciding is not None:
+            adaptation, after = flight.deciding
+            self.coupling = adaptation.hears(reply, self.probe.losses(), after)
         return reply
 
-    def _receive(self, reply: Reply, knobs: Knobs) -> None:
+    def _receive(self, reply: Reply, knobs: Knobs, *, overlapped: bool) -> None:
         count = len(self.weights)
+        take_in = self.coupling.arrive if overlapped else self.coupling.receive
         for w, center in zip(self.weights, reply.vectors[:count], strict=True):
-            self.coupling.receive(w, center, knobs, self._noise)
+            take_in(w, center, knobs, self._noise)
+            if OVERLAPPED in w and not overlapped:
+                w[OVERLAPPED].copy_(self.coupling.center(w))
         for extra, mean in zip(self.extras, reply.vectors[count:], strict=True):
             extra.copy_(mean)
+        if not overlapped:
+            self._begin_period(reply.exchanges)
+
+    def _begin_period(self, exchanges: int) -> None:
         if self.coupling.momentum_policy == "reset":
             self.inner.forget(self.weights)
-        self._move_to(self.position.step, reply.exchanges)
+        self._move_to(self.position.step, exchanges)
         self.elapsed = 0
 
     def _balancing(self) -> tuple[float, ...]:
