@@ -16,6 +16,7 @@ from typing import Literal
 
 import click
 import torch
+from benchmarks.codec import codec_rows
 from benchmarks.loop import loop_rows
 from benchmarks.measure import COLUMNS, How, Row
 from benchmarks.stacked import stacked_rows
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[How], list[Row]]] = {
     "loop": loop_rows,
     "sweep": sweep_rows,
     "stacked": stacked_rows,
+    "codec": codec_rows,
 }
 
 console = Console(width=110)

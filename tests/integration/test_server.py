@@ -13,16 +13,19 @@ import ray
 import torch
 from tests.faults import toy_loop
 
+from deeprelax.coupling import Coupling, Diloco
 from deeprelax.coupling.message import CenterStep, Message
 from deeprelax.errors import ExchangeError
 from deeprelax.exchange.base import drive
 from deeprelax.exchange.center import Center
 from deeprelax.exchange.inprocess import run_together
+from deeprelax.exchange.meter import Meter
 from deeprelax.exchange.rounds import Rounds
 from deeprelax.exchange.server.client import ServerExchange
 from deeprelax.exchange.server.coordinator import Rules
 from deeprelax.exchange.server.servers import SHARD_BYTES, CenterServers, CenterState, Handles
 from deeprelax.execution.watch import revived
+from deeprelax.replica.replica import Replica, Steps
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -86,7 +89,7 @@ def test_three_workers_get_the_numbers_of_the_in_process_exchange_bit_for_bit(st
     assert sent == [21 * 12_000] * 3, "a join and 20 exchanges of 1000 float32 and 1000 float64"
 
 
-@pytest.mark.parametrize(("size", "count"), [(7, 3), (400_000, 1)], ids=["slices", "shared memory"])
+@pytest.mark.parametrize(("size", "count"), [(3 * 4096 + 7, 3), (400_000, 1)], ids=["slices", "shared memory"])
 def test_slices_and_shared_memory_change_no_number(start: Start, size: int, count: int) -> None:
     servers = start(2, parameter_bytes=count * SHARD_BYTES)
     assert 1 + len(servers.handles.shards) == count
@@ -94,6 +97,55 @@ def test_slices_and_shared_memory_change_no_number(start: Start, size: int, coun
     exchanges = run_all(servers, 2, job)
     assert same(servers.center_state(), alone_in_process(2, job, Rounds()))
     assert [exchange.meter.bytes_received for exchange in exchanges] == [31 * 12 * size] * 2
+
+
+@pytest.mark.parametrize("servers_used", [1, 3])
+@pytest.mark.parametrize(("codec", "overlap"), [("int8", 0), ("topk(0.02)", 2)])
+def test_coded_and_overlapped_replicas_get_the_numbers_of_one_process_and_every_byte_arrives(
+    start: Start, codec: str, overlap: int, servers_used: int
+) -> None:
+    coupling = Diloco(replicas=2, lr=0.1, period=3, codec=codec, overlap=overlap)
+    expected, here = Rounds(), [steps_of(coupling, a) for a in range(2)]
+    run_together([loop for _, loop in here], expected)
+    servers = start(2, parameter_bytes=servers_used * SHARD_BYTES)
+    assert 1 + len(servers.handles.shards) == servers_used
+
+    there = [steps_of(coupling, a) for a in range(2)]
+
+    def run(index: int) -> Meter:
+        exchange = ServerExchange(servers.handles, index, 2)
+        drive(there[index][1], exchange)
+        exchange.close()
+        return exchange.meter
+
+    with ThreadPoolExecutor(2) as pool:
+        meters = list(pool.map(run, range(2)))
+    for (replica, _), (other, _) in zip(there, here, strict=True):
+        assert torch.equal(replica.weights[0].fast, other.weights[0].fast)
+    assert expected.center is not None
+    state = CenterState(tensors=expected.center.state(), step=expected.step, exchanges=expected.exchanges)
+    assert same(servers.center_state(), state)
+    counted, total = servers.traffic(), Meter.total(meters)
+    assert (counted.bytes_received, counted.bytes_sent) == (total.bytes_sent, total.bytes_received)
+    assert counted.phases == total.phases
+    assert 0 < total.phases["exchange"] < 0.27 * 8 * total.phases["join"]
+
+
+def steps_of(coupling: Coupling, index: int) -> tuple[Replica, Steps[None]]:
+    """Return a replica of 12,000 parameters and its loop of 24 steps: eight exchanges and a join."""
+    torch.manual_seed(0)
+    replica = Replica(torch.nn.Linear(300, 40), coupling, index=index, total_steps=24)
+
+    def loop() -> Steps[None]:
+        yield from replica.join()
+        for step in range(24):
+            replica.flat.zero_grad()
+            inputs = torch.randn(8, 300, generator=torch.Generator().manual_seed(100 * index + step))
+            replica.flat.model(inputs).square().mean().backward()
+            yield from replica.step()
+        yield from replica.finish()
+
+    return replica, loop()
 
 
 @pytest.mark.parametrize("servers_used", [1, 2])

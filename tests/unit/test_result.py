@@ -142,7 +142,10 @@ def test_the_cost_counts_gradients_passes_and_bytes(result: RunResult) -> None:
     assert cost["seconds"] > 0
     flat = next(tensor for name, tensor in load_file(saved(result, "replica-000")).items() if name == "fast.0")
     joined_exchanges = 1 + STEPS // 5
-    assert cost["bytes_exchanged"] == 2 * 3 * joined_exchanges * flat.numel() * 4
+    assert cost["bytes_join"] == 2 * 3 * flat.numel() * 4
+    assert cost["bytes_join"] + cost["bytes_exchange"] == 2 * 3 * joined_exchanges * flat.numel() * 4
+    assert cost["bytes_evaluation"] > 0, "the ensemble's predictions travel too"
+    assert cost["bytes_exchanged"] == sum(cost[f"bytes_{phase}"] for phase in ("join", "exchange", "evaluation"))
 
 
 def saved(result: RunResult, name: str) -> Path:

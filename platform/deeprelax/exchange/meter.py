@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -31,6 +31,17 @@ class Meter:
         self.bytes_sent += sent
         self.bytes_received += received
         self.phases[phase] = self.phases.get(phase, 0) + sent + received
+
+    @classmethod
+    def total(cls, meters: Iterable[Meter]) -> Meter:
+        """Return the sum of the bytes."""
+        total = cls()
+        for meter in meters:
+            total.bytes_sent += meter.bytes_sent
+            total.bytes_received += meter.bytes_received
+            for phase, count in meter.phases.items():
+                total.phases[phase] = total.phases.get(phase, 0) + count
+        return total
 
     def row(self) -> dict[str, float]:
         """Return the counters by their telemetry names."""

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable
 
 from deeprelax.coupling.message import Message, Reply
+from deeprelax.exchange.staging import beside, when_ready
 
 
 class Posted(threading.Thread):
-    """Carries one message in a thread of its own, which does not keep a process alive.
+    """Carries one message in a thread of its own, which does not keep a process alive; on a GPU on a stream of its own.
 
     Args:
         exchange: delivers a message and waits for its reply.
@@ -20,6 +21,7 @@ class Posted(threading.Thread):
         super().__init__(name="deeprelax-exchange", daemon=True)
         self._exchange = exchange
         self._message = message
+        self._ready = when_ready(message.vectors)
         self._reply: Reply | None = None
         self._error: BaseException | None = None
         self.start()
@@ -27,7 +29,8 @@ class Posted(threading.Thread):
     def run(self) -> None:
         """Deliver the message, and keep what comes back."""
         try:
-            self._reply = self._exchange(self._message)
+            with beside(self._message.vectors, self._ready):
+                self._reply = self._exchange(self._message)
         except BaseException as error:  # noqa: BLE001 - raised where the reply is asked for
             self._error = error
 

@@ -55,7 +55,8 @@ def launch(
         placement: where.
         tolerance: what the run endures.
         take: called in this thread with every row the replicas emit and with ``joined``, ``lost``, ``rejoined``,
-            ``restarted`` and ``finished`` rows of the server.
+            ``restarted`` and ``finished`` rows of the server; last with its ``traffic``: the bytes that arrived there
+            and left, which are those that left the replicas and arrived there unless one was lost.
         entry: ``module:function`` that returns a replica's loop; see :func:`deeprelax.execution.entry.replica_loop`.
         restored: the center of a resumed run.
         parameter_bytes: see :meth:`CenterServers.start`.
@@ -87,6 +88,10 @@ def launch(
                 device="cuda" if "GPU" in room.resources else "cpu",
             )
             fit = Fit(given, tolerance, room, scratch, verbose=placement.verbose)
-            return watch(fit, servers, take, tolerance.max_failures)
+            stopped = watch(fit, servers, take, tolerance.max_failures)
+            counted = servers.traffic()
+            bytes_ = {"arrived_bytes": counted.bytes_received, "left_bytes": counted.bytes_sent}
+            take({"event": "traffic", "replica": None, **bytes_})
+            return stopped
         finally:
             servers.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Protocol, cast, get_args
 
 from deeprelax.config import RunConfig
+from deeprelax.coupling.message import Phase
 from deeprelax.execution.store import RunStore
 from deeprelax.replica import checkpoint
 from deeprelax.replica.loop import Event
@@ -60,6 +61,9 @@ class Recorder:
         if kind == "checkpoint":
             self._checkpoint(event)
             return
+        if kind == "counted":
+            self._latest[cast("int", event["replica"])] |= _numbers(event)
+            return
         if kind == "evaluation":
             event = event | self.state()
         self.store.log(event)
@@ -100,6 +104,7 @@ class Recorder:
             "gradient_evaluations_total": step * self.replicas,
             "data_passes": step * self.config.epochs / (self.config.steps or 1),
             "bytes_exchanged": self._bytes(),
+            **{f"bytes_{phase}": self._bytes_of(phase) for phase in get_args(Phase)},
             "wait_s": self._earlier.get("wait_s", 0.0) + (sum(waits) / len(waits) if waits else 0.0),
             "seconds": self._seconds(),
         }
@@ -128,6 +133,10 @@ class Recorder:
             for row in self._latest.values()
         )
         return self._earlier.get("bytes_exchanged", 0.0) + counted
+
+    def _bytes_of(self, phase: Phase) -> float:
+        counted = sum(row.get(f"exchange/{phase}_bytes", 0.0) for row in self._latest.values())
+        return self._earlier.get(f"bytes_{phase}", 0.0) + counted
 
     def _seconds(self) -> float:
         return self._earlier.get("seconds", 0.0) + time.monotonic() - self._began

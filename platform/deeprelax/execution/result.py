@@ -24,7 +24,8 @@ class RunResult:
         config: complete.
         metrics: of the center at the end: ``center/loss``, ``center/error``, …; on request ``replicas/…``,
             ``ensemble/error`` and ``flat/…``.
-        cost: gradient evaluations per replica and in total, data passes, bytes exchanged, mean seconds waited, seconds.
+        cost: gradient evaluations per replica and in total, data passes, bytes exchanged, in total and to join, to
+            exchange and to judge an ensemble, mean seconds waited, seconds.
         stopped: True if it was asked to stop; ``deeprelax fit --resume RUN_DIR`` continues it.
 
     Example:

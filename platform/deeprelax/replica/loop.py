@@ -76,7 +76,8 @@ class Training:
         plan: how long and how.
         index: a in 0..n-1; replica 0 judges and saves the center.
         device: where the model lives.
-        emit: takes events: ``telemetry``, ``evaluation``, ``checkpoint``, ``replica``, ``adapted``.
+        emit: takes events: ``telemetry``, ``evaluation``, ``checkpoint``, ``replica``, ``adapted``, and ``counted``
+            after what travelled since the last checkpoint.
         checkpoints: folder of the run's checkpoints.
         center_state: returns the center where it lives, for a checkpoint.
         resume: the checkpoint to continue from.
@@ -264,6 +265,7 @@ class Training:
             probabilities = reply.vectors[0].to(targets.device).view(*targets.shape, -1)
             error = (probabilities.argmax(-1) != targets).double().mean()
             self._emit("ensemble", {"error": float(error)})
+        self._emit("counted", {})
 
     def _settle_batchnorm(self) -> None:
         if self.replica.coupling.batchnorm == "recalibrate" and has_batchnorm(self.model):

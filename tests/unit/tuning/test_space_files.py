@@ -55,6 +55,25 @@ def written(dimensions: str, head: str = HEAD) -> str:
     return "mine.yaml"
 
 
+def test_a_codec_and_an_overlap_are_searched_like_any_other_field() -> None:
+    space = find_space(
+        written(
+            """
+            method: diloco
+            codec: {choice: [float32, int8, int4, topk(0.01)]}
+            overlap: {choice: [0, 5]}
+            """
+        )
+    )
+    drawn = run("spaces", "sample", "mine.yaml", "-n", "20")
+    assert drawn.exit_code == 0, drawn.output
+    assert {"float32", "int8", "int4", "topk(0.01)"} == {
+        text for text in ("float32", "int8", "int4", "topk(0.01)") if text in drawn.output
+    }
+    fields = space.at({"codec": "topk(0.01)", "overlap": 5})
+    assert fields["coupling"] == {"codec": "topk(0.01)", "overlap": 5}
+
+
 def test_function_in_a_file_makes_a_space() -> None:
     expected = (Constant(field="method", value="lookahead"), Float(field="slow_lr", low=0.2, high=0.9))
     assert find_space("spaces.py:mine").dimensions == expected

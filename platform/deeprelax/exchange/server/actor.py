@@ -25,6 +25,7 @@ from deeprelax.exchange.server.coordinator import TICK_S, Answer, Coordinator, M
 
 if TYPE_CHECKING:
     from deeprelax.coupling.message import Message, Reply
+    from deeprelax.exchange.meter import Meter
     from deeprelax.exchange.server.wire import Named, Packed
 
 SHARED_BYTES = 2**20
@@ -133,6 +134,11 @@ class Shard:
         """Return the slices of center and velocity by name."""
         return self._store.named()
 
+    @ray.method
+    async def traffic(self) -> Meter:
+        """Return what arrived here and what left."""
+        return self._store.rounds.meter
+
     def _answer(self, members: Sequence[Member], deposits: Sequence[Message]) -> None:
         packed = self._store.sealed(self._store.rounds.complete(deposits)).copy()
         for member in members:
@@ -229,6 +235,11 @@ class Head:
         rounds = self._store.rounds
         others = [shard.state.remote() for shard in self._shards]
         return Position(rounds.step, rounds.exchanges, [self._store.named(), *others])
+
+    @ray.method
+    async def traffic(self) -> list[Meter | ObjectRef[Meter]]:
+        """Return what arrived at each server and what left, or the references of that."""
+        return [self._store.rounds.meter, *(shard.traffic.remote() for shard in self._shards)]
 
     @ray.method
     async def adopt(self, controller: Controller) -> None:

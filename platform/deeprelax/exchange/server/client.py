@@ -16,6 +16,7 @@ from deeprelax.exchange.server.actor import Failure
 from deeprelax.exchange.server.coordinator import ROUND_TIMEOUT_S, Member, Row
 from deeprelax.exchange.server.servers import CenterState, Handles, call, fetch, read_center
 from deeprelax.exchange.server.wire import join, pack, split, unpack
+from deeprelax.exchange.staging import Staging
 
 BEAT_S = 0.25
 """Seconds between two heartbeats; each carries the replica's rows."""
@@ -53,6 +54,7 @@ class ServerExchange(Exchange):
         self.own = Rounds()
         self._servers = servers
         self._member = Member(replica, uuid.uuid4().hex)
+        self._staging = Staging()
         self._alone = replicas == 1
         self._timeout_s = 2 * round_timeout_s
         self._beat_s = beat_s
@@ -116,7 +118,8 @@ class ServerExchange(Exchange):
 
     def _carry(self, message: Message) -> Reply:
         head, shards = self._servers
-        first, *rest = parts = [pack(part) for part in split(message.vectors, 1 + len(shards), message.codecs)]
+        vectors = self._staging.out(message.vectors)
+        first, *rest = parts = [pack(part) for part in split(vectors, 1 + len(shards), message.codecs)]
         header = replace(message, vectors=())
         # All slices have arrived before the head hears of the message: a round that it closes is complete everywhere.
         kept = [shard.deposit.remote(self._member, header, part) for shard, part in zip(shards, rest, strict=True)]
@@ -128,7 +131,8 @@ class ServerExchange(Exchange):
         slices = [fetch(answer.packed), *(call(part) for part in collected)]
         sent, received = (sum(part.nbytes for part in packed) for packed in (parts, slices))
         self.meter.count(message.phase, sent=sent, received=received)
-        return replace(answer.reply, vectors=tuple(join([unpack(part) for part in slices])))
+        heard = join([unpack(part) for part in slices])
+        return replace(answer.reply, vectors=tuple(self._staging.back(heard, message.vectors)))
 
     def _beat(self) -> None:
         while not self._ended.wait(self._beat_s):

@@ -15,6 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from torch import Tensor
 
 from deeprelax.errors import ExchangeError
+from deeprelax.exchange.meter import Meter
 from deeprelax.exchange.server.actor import Head, News, Position, Shard
 from deeprelax.exchange.server.coordinator import Rules
 from deeprelax.exchange.server.wire import Named, join, pack_named, split, unpack_named
@@ -105,6 +106,11 @@ class CenterServers:
     def center_state(self) -> CenterState:
         """Return the center as it is now, all servers at the same exchange."""
         return read_center(call(self.handles.head.position.remote()))
+
+    def traffic(self) -> Meter:
+        """Return what has arrived at the servers from all replicas, and what has left to them."""
+        meters = [fetch(meter) for meter in call(self.handles.head.traffic.remote())]
+        return Meter.total(meters)
 
     def close(self) -> None:
         """End the servers."""
