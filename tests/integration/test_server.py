@@ -100,11 +100,11 @@ def test_slices_and_shared_memory_change_no_number(start: Start, size: int, coun
 
 
 @pytest.mark.parametrize("servers_used", [1, 3])
-@pytest.mark.parametrize(("codec", "overlap"), [("int8", 0), ("topk(0.02)", 2)])
+@pytest.mark.parametrize(("codec", "overlap", "fragments"), [("int8", 0, 1), ("topk(0.02)", 1, 2)])
 def test_coded_and_overlapped_replicas_get_the_numbers_of_one_process_and_every_byte_arrives(
-    start: Start, codec: str, overlap: int, servers_used: int
+    start: Start, codec: str, overlap: int, fragments: int, servers_used: int
 ) -> None:
-    coupling = Diloco(replicas=2, lr=0.1, period=3, codec=codec, overlap=overlap)
+    coupling = Diloco(replicas=2, lr=0.1, period=4, codec=codec, overlap=overlap, fragments=fragments)
     expected, here = Rounds(), [steps_of(coupling, a) for a in range(2)]
     run_together([loop for _, loop in here], expected)
     servers = start(2, parameter_bytes=servers_used * SHARD_BYTES)
@@ -132,7 +132,7 @@ def test_coded_and_overlapped_replicas_get_the_numbers_of_one_process_and_every_
 
 
 def steps_of(coupling: Coupling, index: int) -> tuple[Replica, Steps[None]]:
-    """Return a replica of 12,000 parameters and its loop of 24 steps: eight exchanges and a join."""
+    """Return a replica of 12,000 parameters and its loop of 24 steps: a join and six periods."""
     torch.manual_seed(0)
     replica = Replica(torch.nn.Linear(300, 40), coupling, index=index, total_steps=24)
 

@@ -344,9 +344,9 @@ def test_replicas_computed_in_one_call_overlap_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: LocalSgd(period=5, overlap=5), "Must be < 5, the shortest period"),
-        (lambda: LocalSgd(period="lin(2,9)", overlap=2), "Must be < 2, the shortest period"),
-        (lambda: METHODS["elastic_sgd"](overlap=1), "Must be < 1, the shortest period"),
+        (lambda: LocalSgd(period=5, overlap=5), "Must be < 5, the shortest"),
+        (lambda: LocalSgd(period="lin(2,9)", overlap=2), "Must be < 2, the shortest"),
+        (lambda: METHODS["elastic_sgd"](overlap=1), "Must be < 1, the shortest"),
         (lambda: Sgd(replicas=2, overlap=1), "cannot step before it has the mean gradient"),
         (lambda: EntropySgd(overlap=1), "entropy_sgd has one replica"),
         (lambda: Parle(overlap=3, consensus="averaged"), "the outer step of averaged needs the mean"),
@@ -360,6 +360,6 @@ def test_what_cannot_overlap_is_refused_with_the_reason(make: Callable[[], Coupl
 
 
 def test_a_population_decides_on_time_or_not_at_all() -> None:
-    with pytest.raises(ConfigError, match=r"Invalid overlap=2\. Must be 0 to adapt"):
+    with pytest.raises(ConfigError, match="Cannot adapt with overlap"):
         PopulationConfig().refuse_impossible(Parle(overlap=2), steps=10**4)
     assert RunConfig(trainable="digits", coupling={"overlap": 2}).make_coupling().overlap == 2

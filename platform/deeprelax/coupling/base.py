@@ -31,7 +31,10 @@ from deeprelax.schedules import Position, Schedule
 from deeprelax.validation import config_error
 
 OVERLAPPED = "overlapped"
-"""The vector of :meth:`Coupling.depart`: the weights when the message left and, once it is answered, the center."""
+"""The vector of :meth:`Coupling.depart`: the weights when the message left and, once it is answered, the center.
+
+With fragments, too, it holds the center where the method has no vector of its own for that.
+"""
 
 Knobs = Mapping[str, float]
 """The values of a coupling's schedules at one step by field name, and ``elapsed``: steps since the last exchange."""
@@ -66,7 +69,10 @@ class Coupling(BaseModel):
             ``int4``, ``topk(0.01)``); what a message leaves out is added to the next one. Two copies of the parameters
             on each replica and one where the center lives. One replica sends nothing and codes nothing.
         overlap: τ, mini-batch steps that a replica goes on while its message travels, < period; the reply is taken in
-            exactly τ steps later. 0 waits.
+            exactly τ steps later, < period/fragments. 0 waits.
+        fragments: F; instead of all weights every ``period`` steps, the next F-th of them every period/F steps, so a
+            link carries as many bytes at a more even pace. An exchange is then that of a fragment; all of the weights
+            are exchanged at the end of the run.
 
     Raises:
         ConfigError: one line for every unknown or impossible field.
@@ -90,6 +96,7 @@ class Coupling(BaseModel):
     data: Literal["all", "shards", "overlap"] = "all"
     data_fraction: float = Field(default=0.5, gt=0, le=1)
     codec: CodecField = None
+    fragments: int = Field(default=1, ge=1)
     overlap: int = Field(default=0, ge=0)
 
     exchanges: ClassVar[Literal["gradient", "weights"]] = "weights"
@@ -131,6 +138,18 @@ class Coupling(BaseModel):
             make_optimizer(optimizer, [torch.nn.Parameter(torch.zeros(1))], options)
         return options
 
+    @field_validator("fragments")
+    @classmethod
+    def _divides(cls, fragments: int, info: ValidationInfo) -> int:
+        if fragments > 1 and (cls.kind == "mean" or cls.single_replica):
+            raise ConfigError(f"Must be 1: {cls.method()} exchanges everything or nothing.")
+        if fragments > 1 and info.data.get("momentum_policy") == "reset":
+            raise ConfigError("Must be 1 with momentum_policy=reset, which drops the momentum of all weights at once.")
+        period = info.data.get("period")
+        if isinstance(period, Schedule) and fragments > min(period.values):
+            raise ConfigError(f"Must be at most {min(period.values):g}, the shortest period.")
+        return fragments
+
     @field_validator("overlap")
     @classmethod
     def _possible(cls, overlap: int, info: ValidationInfo) -> int:
@@ -139,9 +158,10 @@ class Coupling(BaseModel):
         if overlap and cls.single_replica:
             raise ConfigError(f"Must be 0: {cls.method()} has one replica, which waits for nobody.")
         period = info.data.get("period")
-        shortest = round(min(period.values)) if isinstance(period, Schedule) else math.inf
+        parts = int(info.data.get("fragments", 1))
+        shortest = round(min(period.values) / parts) if isinstance(period, Schedule) else math.inf
         if overlap and overlap >= shortest:
-            raise ConfigError(f"Must be < {shortest}, the shortest period: one message travels at a time.")
+            raise ConfigError(f"Must be < {shortest}, the shortest time between exchanges: one travels at a time.")
         return overlap
 
     @classmethod
@@ -176,7 +196,7 @@ class Coupling(BaseModel):
 
         The inner optimizer adds its own: one for SGD with momentum, two for Adam.
         """
-        return (OVERLAPPED,) if self.overlap else ()
+        return (OVERLAPPED,) if self.overlap or self.fragments > 1 else ()
 
     def begin(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
         """Set the vectors at the start of a run, or of a replica that joins later, from the center.

@@ -18,6 +18,8 @@ Phase = Literal["join", "exchange", "evaluation"]
 """What bytes are spent on: to meet, to train, to judge."""
 Stage = Literal["whole", "post", "collect"]
 """Whether the replica waits for the reply (``whole``), or goes on (``post``) and asks for it later (``collect``)."""
+Slice = tuple[int, int]
+"""First element, and the one after the last."""
 Codecs = tuple[Codec | None, ...]
 """How each vector is coded; None as it is. Empty: all of them as they are."""
 
@@ -59,6 +61,8 @@ class Message:
         scalars: numbers that are averaged along with the vectors, in float64.
         codecs: a vector with a codec is uint8, the codec's bytes of the difference to what this replica was told last
             (``center``) or of the vector (``mean``); see :mod:`deeprelax.exchange.coded`.
+        slices: which elements of the center's vectors these are, one for each vector here (``center`` only); empty:
+            all of them.
         phase: for the count of bytes.
         stage: a ``post`` is answered by :func:`acknowledged` at once, and its vectors are the message's own; the
             ``collect`` that follows it has no vectors and is answered by the reply.
@@ -71,6 +75,7 @@ class Message:
     center_steps: tuple[CenterStep, ...] = ()
     scalars: tuple[float, ...] = ()
     codecs: Codecs = ()
+    slices: tuple[Slice, ...] = ()
     phase: Phase = "exchange"
     stage: Stage = "whole"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from deeprelax.coupling.message import CenterStep
+from deeprelax.coupling.message import CenterStep, Slice
 
 Vectors = Sequence[Tensor]
 
@@ -52,8 +52,7 @@ class Center:
 
     def advance(self, mean: Vectors, steps: Sequence[CenterStep]) -> None:
         """Move the center towards ``mean``, each vector by its own :class:`CenterStep`."""
-        if any(step.momentum for step in steps) and not self.velocity:
-            self.velocity = [torch.zeros_like(center) for center in self.vectors]
+        self.prepare(steps, coded=False)
         for i, (center, target, step) in enumerate(zip(self.vectors, mean, steps, strict=True)):
             if step.is_mean:
                 center.copy_(target)
@@ -63,6 +62,21 @@ class Center:
                 self.velocity[i].mul_(step.momentum).add_(gap)
                 gap.add_(self.velocity[i], alpha=step.momentum)
             center.sub_(gap, alpha=step.lr)
+
+    def part(self, slices: Sequence[Slice]) -> Center:
+        """Return the center of some elements, the first vectors' ``slices``; what moves there moves here."""
+        part = Center([])
+        for name in ("vectors", "velocity", "known", "unsaid"):
+            whole = getattr(self, name)
+            setattr(part, name, [v[begin:end] for v, (begin, end) in zip(whole, slices, strict=False)])
+        return part
+
+    def prepare(self, steps: Sequence[CenterStep], *, coded: bool) -> None:
+        """Allocate what a step needs: its momentum, and with a codec what the replicas know, which is all so far."""
+        if any(step.momentum for step in steps) and not self.velocity:
+            self.velocity = [torch.zeros_like(vector) for vector in self.vectors]
+        if coded and not self.known:
+            self.known = [vector.clone() for vector in self.vectors]
 
     def state(self) -> dict[str, Tensor]:
         """Return the named tensors that restore this center: ``center.<i>``, ``velocity.<i>``, and so on."""

@@ -41,12 +41,6 @@ def opened(message: Message, center: Center | None) -> Sequence[Tensor]:
     return said
 
 
-def meet(center: Center) -> None:
-    """Remember, before a center of which all know everything moves for the first time, what they know."""
-    if not center.known:
-        center.known = [vector.clone() for vector in center.vectors]
-
-
 def told(center: Center, codecs: Sequence[Codec | None]) -> list[Tensor]:
     """Return what the replicas are told of a center that has moved; from then on they know it."""
     words = []

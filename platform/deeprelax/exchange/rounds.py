@@ -60,15 +60,17 @@ class Rounds:
         return self._reply(self.center.known or self.center.vectors, messages)
 
     def _exchange(self, messages: Sequence[Message]) -> Reply:
-        codecs = messages[0].codecs
-        mean: Vectors = mean_of([coded.opened(message, self.center) for message in messages])
-        self.step, self.exchanges = messages[0].step, messages[0].exchanges + 1
-        if messages[0].kind == "center":
-            assert self.center is not None, "replicas join before they exchange"
-            if codecs:
-                coded.meet(self.center)
-            self.center.advance(mean, messages[0].center_steps)
-            mean = coded.told(self.center, codecs) if codecs else self.center.vectors
+        first, codecs = messages[0], messages[0].codecs
+        center = self.center
+        if center is not None and first.kind == "center":
+            center.prepare(first.center_steps, coded=bool(codecs))
+            center = center.part(first.slices) if first.slices else center
+        mean: Vectors = mean_of([coded.opened(message, center) for message in messages])
+        self.step, self.exchanges = first.step, first.exchanges + 1
+        if first.kind == "center":
+            assert center is not None, "replicas join before they exchange"
+            center.advance(mean, first.center_steps)
+            mean = coded.told(center, codecs) if codecs else center.vectors
         elif codecs:
             assert self.center is not None, "replicas join before they exchange"
             mean = coded.averaged(self.center, mean, codecs)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from deeprelax.coupling.base import Knobs
 from deeprelax.coupling.message import Message
+from deeprelax.coupling.weights import Weights
 from deeprelax.replica.adaptation import Adaptation
 from deeprelax.schedules import Position
 
@@ -19,11 +21,13 @@ class Flight:
         knobs: of the step it left at.
         measuring: the distance to its reply is to be measured.
         balancing: a spring is balanced by its reply.
+        part: of the weights, that it is about.
         deciding: the decision of a population that its reply brings, and where.
     """
 
     message: Message
     knobs: Knobs
+    part: Sequence[Weights]
     measuring: bool
     balancing: bool
     deciding: tuple[Adaptation, Position] | None

@@ -43,8 +43,9 @@ class Line:
     def says(self, message: Message) -> Message:
         """Return the message as it travels."""
         words = []
-        for vector, known, unsaid in zip(message.vectors, self._known, self._unsaid, strict=False):
-            words.append(self._codec.say(vector - known if message.kind == "center" else vector, unsaid))
+        known = self._of(self._known, message)
+        for vector, here, unsaid in zip(message.vectors, known, self._of(self._unsaid, message), strict=False):
+            words.append(self._codec.say(vector - here if message.kind == "center" else vector, unsaid))
         plain = message.vectors[len(words) :]
         codecs = (self._codec,) * len(words) + (None,) * len(plain)
         return replace(message, vectors=(*words, *plain), codecs=codecs)
@@ -55,10 +56,17 @@ class Line:
             return reply
         count = len(self._known)
         heard = []
-        for word, known in zip(reply.vectors, self._known, strict=False):
+        for word, known in zip(reply.vectors, self._of(self._known, message), strict=False):
             numbers = self._codec.decode(word, known)
             heard.append(known.add_(numbers) if message.kind == "center" else numbers)
         return replace(reply, vectors=(*heard, *reply.vectors[count:]), codecs=())
+
+    @staticmethod
+    def _of(vectors: Sequence[Tensor], message: Message) -> Sequence[Tensor]:
+        """Return the elements that a message is about."""
+        if not message.slices:
+            return vectors
+        return [vector[begin:end] for vector, (begin, end) in zip(vectors, message.slices, strict=False)]
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs by name; what is known is told again at the start."""

@@ -181,7 +181,8 @@ class Training:
         yield from self._end()
 
     def _end(self) -> Steps[None]:
-        yield from self.replica.finish()
+        if self._saved != self.replica.position.step:  # otherwise this continues a run that had ended
+            yield from self.replica.finish()
         self._report_telemetry()
         if self.index == 0 and self._judged != self.replica.position.step:
             self._judge_center()

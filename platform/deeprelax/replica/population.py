@@ -96,10 +96,9 @@ class PopulationConfig(BaseModel):
             )
         if coupling.kind == "mean":
             raise ConfigError(f"Cannot adapt {method}: its replicas hold equal weights, so all must step alike.")
-        if coupling.overlap:
-            raise ConfigError(
-                f"Invalid overlap={coupling.overlap}. Must be 0 to adapt settings: decisions would come late."
-            )
+        if coupling.overlap or coupling.fragments > 1:
+            field = "overlap" if coupling.overlap else "fragments"
+            raise ConfigError(f"Cannot adapt with {field}: a decision needs the exchange of all weights, at its step.")
         for knob in self.knobs:
             if knob not in schedules:
                 has = ", ".join(name for name in ("lr", "gamma", "rho") if name in schedules)

@@ -17,6 +17,7 @@ from deeprelax.errors import CheckpointError, ConfigError
 from deeprelax.replica.adaptation import Adaptation
 from deeprelax.replica.flat import FlatModel
 from deeprelax.replica.flight import Flight
+from deeprelax.replica.fragments import Fragments
 from deeprelax.replica.line import UNSAID, Line
 from deeprelax.replica.local_step import LocalStep
 from deeprelax.replica.seeds import derived_seed
@@ -66,6 +67,8 @@ class Replica:
     ) -> None:
         if coupling.lr is None and optimizer is None:
             raise ConfigError(f"Missing field 'lr' of {coupling.method()}. Give lr=0.05 or lr='cos(0.05,0)'.")
+        if coupling.fragments > 1 and any(schedule.shape == "auto" for schedule in coupling.schedules().values()):
+            raise ConfigError("Invalid fragments with rho=auto(...). Must be 1: a spring is balanced over all weights.")
         self.flat = model if isinstance(model, FlatModel) else FlatModel(model)
         self.weights = self.flat.weights
         self.coupling = coupling
@@ -85,6 +88,7 @@ class Replica:
         for w in self.weights:
             for name in coupling.vectors:
                 w.keep(name)
+        self._fragments = Fragments(self.weights, coupling.fragments)
         coupling.knobs(self.position)
 
     def adapt(self, adaptation: Adaptation) -> None:
@@ -139,7 +143,7 @@ class Replica:
         self.probe.saw(loss)
         self.elapsed += 1
         knobs = self._knobs()
-        due = self.elapsed >= round(knobs["period"])
+        due = self.elapsed >= round(knobs["period"] / self._fragments.count)
         before = self.coupling.exchanges == "gradient"
         last = self.position.step + 1 == self.position.total_steps
         landing = self._flight is not None and (last or self.elapsed >= self.coupling.overlap)
@@ -170,14 +174,14 @@ class Replica:
             step.make()
 
     def finish(self) -> Steps[Reply | None]:
-        """Exchange what the last, incomplete period found."""
+        """Exchange what the last, incomplete period found; with fragments, all weights."""
         reply = yield from self._collect()
-        if not self.elapsed:
+        if not self.elapsed and self._fragments.count == 1:
             return reply
         for w in self.weights:
             w.grad.zero_()
         self._measuring = True
-        return (yield from self._exchange(self._knobs(), self.position.step))
+        return (yield from self._exchange(self._knobs(), self.position.step, whole=True))
 
     def center(self) -> list[Tensor]:
         """Return the center as this replica knows it right after an exchange."""
@@ -243,9 +247,9 @@ class Replica:
                     "the run that wrote it."
                 )
 
-    def _exchange(self, knobs: Knobs, step: int, *, later: bool = False) -> Steps[Reply | None]:
+    def _exchange(self, knobs: Knobs, step: int, *, later: bool = False, whole: bool = False) -> Steps[Reply | None]:
         """Move the slow weights and send the message; take its reply in, or leave it to :meth:`_collect`."""
-        flight = self._departing(knobs, step)
+        flight = self._departing(knobs, step, whole=whole)
         if later:  # the storage of its vectors moves on
             flight = flight.with_own_vectors()
         message = flight.message if self._line is None else self._line.says(flight.message)
@@ -253,7 +257,7 @@ class Replica:
             return self._land(flight, (yield message))
         yield replace(message, stage="post")
         self._flight = flight
-        for w in self.weights:
+        for w in flight.part:
             self.coupling.depart(w)
         self._begin_period(message.exchanges + 1)
         return None
@@ -266,16 +270,21 @@ class Replica:
         reply = yield replace(flight.message, stage="collect", vectors=())
         return self._land(flight, reply, overlapped=True)
 
-    def _departing(self, knobs: Knobs, step: int) -> Flight:
+    def _departing(self, knobs: Knobs, step: int, *, whole: bool) -> Flight:
+        part = self.weights if whole else self._fragments.part(self.position.exchanges)
         balancing = self._balancing()
         after = replace(self.position, step=step, exchanges=self.position.exchanges + 1)
         deciding = self.adaptation if self.adaptation is not None and self.adaptation.due(after) else None
         said = balancing if deciding is None else deciding.says(self.probe.losses())
-        self.coupling.outer_step(self.weights, knobs, self.inner, self._noise)
-        vectors = [self.coupling.message(w) for w in self.weights]
+        self.coupling.outer_step(part, knobs, self.inner, self._noise)
+        vectors = [self.coupling.message(w) for w in part]
+        message = self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=said)
+        if not whole:
+            message = self._fragments.message(message)
         return Flight(
-            message=self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=said),
+            message=message,
             knobs=knobs,
+            part=part,
             measuring=self._measuring,
             balancing=bool(balancing),
             deciding=None if deciding is None else (deciding, after),
@@ -296,20 +305,20 @@ class Replica:
                 self.probe.measure_gap([w.fast for w in self.weights], self.center())
         if flight.balancing:
             self._balance(reply)
-        self._receive(reply, flight.knobs, overlapped=overlapped)
+        self._receive(reply, flight, overlapped=overlapped)
         if flight.deciding is not None:
             adaptation, after = flight.deciding
             self.coupling = adaptation.hears(reply, self.probe.losses(), after)
         return reply
 
-    def _receive(self, reply: Reply, knobs: Knobs, *, overlapped: bool) -> None:
+    def _receive(self, reply: Reply, flight: Flight, *, overlapped: bool) -> None:
         count = len(self.weights)
         take_in = self.coupling.arrive if overlapped else self.coupling.receive
-        for w, center in zip(self.weights, reply.vectors[:count], strict=True):
-            take_in(w, center, knobs, self._noise)
+        for w, center in zip(flight.part, reply.vectors[:count], strict=True):
+            take_in(w, center, flight.knobs, self._noise)
             if OVERLAPPED in w and not overlapped:
                 w[OVERLAPPED].copy_(self.coupling.center(w))
-        for extra, mean in zip(self.extras, reply.vectors[count:], strict=True):
+        for extra, mean in zip(self.extras, reply.vectors[count:], strict=False):  # absent from all but one fragment
             extra.copy_(mean)
         if not overlapped:
             self._begin_period(reply.exchanges)

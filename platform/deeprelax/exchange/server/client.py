@@ -55,6 +55,7 @@ class ServerExchange(Exchange):
         self._servers = servers
         self._member = Member(replica, uuid.uuid4().hex)
         self._staging = Staging()
+        self._sizes: list[int] = []
         self._alone = replicas == 1
         self._timeout_s = 2 * round_timeout_s
         self._beat_s = beat_s
@@ -119,10 +120,19 @@ class ServerExchange(Exchange):
     def _carry(self, message: Message) -> Reply:
         head, shards = self._servers
         vectors = self._staging.out(message.vectors)
-        first, *rest = parts = [pack(part) for part in split(vectors, 1 + len(shards), message.codecs)]
-        header = replace(message, vectors=())
+        if message.kind == "join":
+            self._sizes = [len(vector) for vector in vectors]
+        known = bool(message.codecs or message.slices)
+        shares = split(vectors, 1 + len(shards), message.codecs, message.slices, self._sizes if known else ())
+        first, *rest = parts = [pack(share.pieces) for share in shares]
+        header, *headers = [
+            replace(message, vectors=(), slices=tuple(share.slices) if message.slices else ()) for share in shares
+        ]
         # All slices have arrived before the head hears of the message: a round that it closes is complete everywhere.
-        kept = [shard.deposit.remote(self._member, header, part) for shard, part in zip(shards, rest, strict=True)]
+        kept = [
+            shard.deposit.remote(self._member, own, part)
+            for shard, own, part in zip(shards, headers, rest, strict=True)
+        ]
         finite = [call(arrived, self._timeout_s) for arrived in kept]
         answer = call(head.speak.remote(self._member, header, first, all(finite)), self._timeout_s)
         if isinstance(answer, ExchangeError):

@@ -122,8 +122,8 @@ class CenterServers:
 
 def sliced(tensors: Mapping[str, Tensor], servers: int) -> list[Named]:
     """Return the slices of named vectors that each server holds."""
-    slices = split(list(tensors.values()), servers)
-    return [pack_named(dict(zip(tensors, part, strict=True))) for part in slices]
+    shares = split(list(tensors.values()), servers)
+    return [pack_named(dict(zip(tensors, share.pieces, strict=True))) for share in shares]
 
 
 def read_center(position: Position) -> CenterState:

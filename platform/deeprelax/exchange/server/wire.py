@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeprelax.coupling.codec import CHUNK
-from deeprelax.coupling.message import Codecs
+from deeprelax.coupling.message import Codecs, Slice
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,47 @@ def unpack(packed: Packed) -> list[Tensor]:
     return [v.view(d) if len(v) else torch.empty(0, dtype=d) for v, d in zip(raw, dtypes, strict=True)]
 
 
-def split(vectors: Sequence[Tensor], parts: int, codecs: Codecs = ()) -> list[list[Tensor]]:
-    """Return the slices of the vectors that each of ``parts`` servers holds, nearly equally many bytes each.
+class Share(NamedTuple):
+    """What one server gets of a message: a piece of each vector, and where it lies in the server's own vectors."""
 
-    The borders are at multiples of :data:`~deeprelax.coupling.codec.CHUNK` elements, so a slice of a coded vector is
-    the code of the slice.
+    pieces: list[Tensor]
+    slices: list[Slice]
+
+
+def split(
+    vectors: Sequence[Tensor],
+    parts: int,
+    codecs: Codecs = (),
+    slices: Sequence[Slice] = (),
+    sizes: Sequence[int] = (),
+) -> list[Share]:
+    """Return the share that each of ``parts`` servers holds, nearly equally many bytes of a whole vector each.
+
+    The borders are at multiples of :data:`~deeprelax.coupling.codec.CHUNK` elements, so a piece of a coded vector is
+    the code of the piece.
+
+    Args:
+        vectors: as they travel.
+        parts: servers.
+        codecs: of the vectors; empty: none.
+        slices: of the center's vectors that these are; empty: all of them.
+        sizes: elements of the center's vectors; needed with codecs or slices.
     """
-    units = [codec.nbytes(CHUNK) if codec else CHUNK for codec in codecs] or [CHUNK] * len(vectors)
-    cuts = [
-        [-(-len(v) // unit) * part // parts * unit for part in range(parts + 1)]
-        for v, unit in zip(vectors, units, strict=True)
-    ]
-    return [[v[cut[part] : cut[part + 1]] for v, cut in zip(vectors, cuts, strict=True)] for part in range(parts)]
+    codecs = codecs or (None,) * len(vectors)
+    lengths = list(sizes[: len(vectors)]) or [len(vector) for vector in vectors]
+    within = slices or [(0, length) for length in lengths]
+    shares = [Share([], []) for _ in range(parts)]
+    for vector, codec, length, (begin, end) in zip(vectors, codecs, lengths, within, strict=True):
+        chunks = -(-length // CHUNK)
+        borders = [min(length, chunks * part // parts * CHUNK) for part in range(parts + 1)]
+        for share, first, last in zip(shares, borders, borders[1:], strict=False):
+            here, there = max(begin, first), max(begin, first, min(end, last))
+            low, high = here - begin, there - begin
+            assert codec is None or low % CHUNK == 0 or low >= end - begin, "a code is cut between its rows"
+            piece = vector[codec.nbytes(low) : codec.nbytes(high)] if codec else vector[low:high]
+            share.pieces.append(piece)
+            share.slices.append((here - first, there - first) if there > here else (0, 0))
+    return shares
 
 
 def join(slices: Sequence[Sequence[Tensor]]) -> list[Tensor]:
