@@ -47,7 +47,7 @@ def train(coupling: Coupling, config: Mapping[str, object], epochs: float, seed:
     """
     what = json.dumps([coupling.model_dump(mode="json"), config, epochs], sort_keys=True)
     path = root / f"{coupling.method()}-{hashlib.sha256(what.encode()).hexdigest()[:8]}-seed{seed}"
-    result = _finished(path) or _resumed(path) or deeprelax.fit(
+    result = finished(path) or resumed(path) or deeprelax.fit(
         "fashion_mnist", coupling=coupling, config=config, epochs=epochs, seed=seed, local=True, threads=1,
         run_dir=path, keep_checkpoints=1, report=("replicas", "ensemble"), show_progress=False,
     )  # fmt: skip
@@ -56,14 +56,16 @@ def train(coupling: Coupling, config: Mapping[str, object], epochs: float, seed:
     return result
 
 
-def _finished(path: Path) -> RunResult | None:
+def finished(path: Path) -> RunResult | None:
+    """Return the result of a run that has ended, if it has."""
     if not (path / "result.json").exists():
         return None
     result = deeprelax.load_result(path)
     return None if result.stopped else result
 
 
-def _resumed(path: Path) -> RunResult | None:
+def resumed(path: Path) -> RunResult | None:
+    """Return the result of a run that was stopped and goes on now; None if there is none."""
     try:
         return deeprelax.resume(path, show_progress=False)
     except CheckpointError:  # killed before its first checkpoint

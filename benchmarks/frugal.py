@@ -1,16 +1,17 @@
 """What fewer bytes cost in accuracy: one method with each codec, the same seeds, against float32.
 
-python benchmarks/frugal.py --seeds 5                                      Fashion-MNIST, Parle; finished runs are kept
-python benchmarks/frugal.py --trainable digits --coupling diloco --seeds 3 --epochs 5 --overlap 3
+python -m benchmarks.frugal --seeds 5      # Fashion-MNIST, Parle; finished runs are kept, stopped ones go on
+python -m benchmarks.frugal --trainable digits --coupling diloco --seeds 3 --epochs 5 --overlap 3
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import click
+from benchmarks.fashion_mnist import finished, resumed, spread
 from rich.console import Console
 from rich.table import Table
 
@@ -25,15 +26,20 @@ console = Console(width=118)
 
 
 def train(trainable: str, coupling: Coupling, epochs: float, seed: int, root: Path) -> RunResult:
-    """Return the result of a run: a finished one as it is, otherwise a new one."""
+    """Return the result of this run: a finished one as it is, a stopped one continued, otherwise a new one.
+
+    Raises:
+        Abort: Ctrl-C; the run is saved.
+    """
     name = f"{trainable}-{coupling.method()}-{coupling.model_dump()['codec']}-{coupling.overlap}-{epochs:g}-seed{seed}"
     path = root / name
-    if (path / "result.json").exists():
-        return deeprelax.load_result(path)
-    return deeprelax.fit(
+    result = finished(path) or resumed(path) or deeprelax.fit(
         trainable, coupling=coupling, epochs=epochs, seed=seed, local=True, threads=1, run_dir=path,
         keep_checkpoints=1, show_progress=False,
     )  # fmt: skip
+    if result.stopped:
+        raise click.Abort
+    return result
 
 
 def row(codec: str, overlap: int, results: Sequence[RunResult], plain: Sequence[RunResult]) -> tuple[str, ...]:
@@ -50,13 +56,6 @@ def row(codec: str, overlap: int, results: Sequence[RunResult], plain: Sequence[
         f"{spent / most:.3f}",
         str(len(results)),
     )
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Return the mean and, from two values on, its standard error."""
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{mean(values):.{digits}f} ± {stdev(values) / len(values) ** 0.5:.{digits}f}"
 
 
 @click.command(context_settings={"show_default": True})
