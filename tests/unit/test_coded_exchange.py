@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +212,29 @@ def test_a_newcomer_is_told_in_full_what_the_others_know_and_understands_the_nex
     lines[-1].begin(welcome.vectors)
     first, *others = exchange(5)
     assert all(torch.equal(other.vectors[0], first.vectors[0]) for other in others)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("how", ["weights", "bytes"])
+def test_a_coded_message_that_is_no_number_is_recognized(codec: str, how: str) -> None:
+    coder, rounds = read_codec(codec), Rounds()
+    assert coder is not None
+    rounds.complete([Message(kind="join", vectors=(torch.ones(5000),), step=0, exchanges=0)])
+    line = Line(coder, [torch.zeros(5000)])
+    line.begin([torch.ones(5000)])
+
+    def message(value: float) -> Message:
+        vector = torch.linspace(0, 1, 5000)
+        vector[4999] = value
+        return line.says(Message(kind="center", vectors=(vector,), step=1, exchanges=0, center_steps=(CenterStep(),)))
+
+    sound = message(2.0)
+    assert rounds.finite(sound)
+    if how == "weights":
+        assert not rounds.finite(message(math.nan))
+    else:
+        sound.vectors[0].fill_(255)
+        assert not rounds.finite(sound)
 
 
 def test_a_replica_that_missed_its_round_drops_what_it_had_not_said() -> None:

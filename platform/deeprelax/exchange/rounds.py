@@ -48,11 +48,15 @@ class Rounds:
             self.meter.count(message.phase, sent=payload_bytes(reply.vectors), received=payload_bytes(message.vectors))
         return reply
 
-    @staticmethod
-    def finite(message: Message) -> bool:
-        """Return whether all of the message's vectors are finite."""
+    def finite(self, message: Message) -> bool:
+        """Return whether all of the message's vectors are finite, coded ones as numbers."""
+        vectors = coded.opened(message, self._about(message))
         # The sum costs a thirtieth of the test of every element, which is left to sums that overflow.
-        return all(math.isfinite(v.sum()) or bool(v.isfinite().all()) for v in message.vectors)
+        return all(math.isfinite(v.sum()) or bool(v.isfinite().all()) for v in vectors)
+
+    def _about(self, message: Message) -> Center | None:
+        """Return the center of the elements that a message is about."""
+        return self.center.part(message.slices) if self.center is not None and message.slices else self.center
 
     def _join(self, messages: Sequence[Message]) -> Reply:
         if self.center is None:
@@ -61,10 +65,9 @@ class Rounds:
 
     def _exchange(self, messages: Sequence[Message]) -> Reply:
         first, codecs = messages[0], messages[0].codecs
-        center = self.center
-        if center is not None and first.kind == "center":
-            center.prepare(first.center_steps, coded=bool(codecs))
-            center = center.part(first.slices) if first.slices else center
+        if self.center is not None and first.kind == "center":
+            self.center.prepare(first.center_steps, coded=bool(codecs))
+        center = self._about(first)
         mean: Vectors = mean_of([coded.opened(message, center) for message in messages])
         self.step, self.exchanges = first.step, first.exchanges + 1
         if first.kind == "center":

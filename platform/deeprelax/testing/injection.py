@@ -147,4 +147,5 @@ def _stop(seconds: float) -> None:
 def _poison(weights: Iterable[Tensor], value: float) -> None:
     with torch.no_grad():
         for vector in weights:
-            vector.fill_(value)
+            # All bits set is no number in any codec.
+            vector.fill_(value if vector.is_floating_point() else 255)

@@ -53,4 +53,5 @@ class TopK(Codec):
         border = _INDEX_BYTES * self._kept(rows.shape[1])
         indices = view_as(data[:, :border], torch.int16).long()
         values = view_as(data[:, border:], torch.float32)
+        indices.clamp_(0, rows.shape[1] - 1)  # a message that is damaged must not reach beyond its row
         rows.zero_().scatter_(1, indices, values.to(rows.dtype))
