@@ -67,7 +67,8 @@ class Coupling(BaseModel):
         data_fraction: size of that part as a fraction of all data (``overlap``), in (0, 1].
         codec: what travels: the vectors as they are (``float32``), or differences in fewer bytes (``bf16``, ``int8``,
             ``int4``, ``topk(0.01)``); what a message leaves out is added to the next one. Two copies of the parameters
-            on each replica and one where the center lives. One replica sends nothing and codes nothing.
+            on each replica and one where the center lives. One replica sends nothing and codes nothing. ``topk`` suits
+            messages that are movements (local SGD, DiLoCo, gradients), not replicas that stay apart (Parle, EASGD).
         overlap: τ, mini-batch steps that a replica goes on while its message travels, < period; the reply is taken in
             exactly τ steps later, < period/fragments. 0 waits.
         fragments: F; instead of all weights every ``period`` steps, the next F-th of them every period/F steps, so a
