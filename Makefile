@@ -26,8 +26,8 @@ test: $(VENV)/.dev ## run every test and every example in a docstring
 test-fast: $(VENV)/.dev ## run the unit tests: no Ray, under two minutes
 	@$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
 
-test-chaos: $(VENV)/.dev ## kill drivers and PostgreSQL at random under a study, 20 rounds
-	@DEEPRELAX_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -q tests/faults/test_study_chaos.py
+test-chaos: $(VENV)/.dev ## kill drivers, workers and PostgreSQL at random under sweeps on three Rays, 20 rounds
+	@DEEPRELAX_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -q tests/faults/test_study_chaos.py tests/faults/test_sweep_chaos.py
 
 lint: $(VENV)/.dev ## check style, format and which room imports which
 	@$(BIN)/ruff check .

@@ -90,15 +90,21 @@ class PatientStorage(RDBStorage):
     def __init__(self, link: Link, *, grace_s: float) -> None:
         self.link = link
         is_file = link.address.is_file
-        with quiet():
-            super().__init__(
-                link.address.secret(),
-                engine_kwargs={"connect_args": {"timeout": BUSY_S}}
-                if is_file
-                else {"connect_args": _POSTGRESQL, "pool_pre_ping": True},
-                heartbeat_interval=1,  # any number: our own thread beats, this only switches the mechanism on
-                grace_period=grace_s,  # type: ignore[arg-type]  # seconds of a timedelta, so fractions are right
-            )
+        try:
+            with quiet():
+                super().__init__(
+                    link.address.secret(),
+                    engine_kwargs={"connect_args": {"timeout": BUSY_S}}
+                    if is_file
+                    else {"connect_args": _POSTGRESQL, "pool_pre_ping": True},
+                    heartbeat_interval=1,  # any number: our own thread beats, this only switches the mechanism on
+                    grace_period=grace_s,  # type: ignore[arg-type]  # seconds of a timedelta, so fractions are right
+                )
+        except BaseException:
+            # Of drivers that make the tables at the same time all but one try again, with a connection of their own.
+            if hasattr(self, "engine"):
+                self.engine.dispose()
+            raise
         if is_file:
             event.listen(self.engine, "connect", _prepare_file)
             event.listen(self.engine, "begin", _begin_immediately)
