@@ -66,7 +66,7 @@ def concurrency(nodes: Sequence[Resources], shape: Shape) -> int:
     if all(part == parts[0] for part in parts):
         return sum(_fits(node, parts[0]) for node in nodes) // len(parts)
     left, count = [dict(node) for node in nodes], 0
-    while _place(left, parts):
+    while place(left, parts):
         count += 1
     return count
 
@@ -89,13 +89,13 @@ def require_room(nodes: Sequence[Resources], shape: Shape) -> int:
     )
 
 
-def _fits(node: Resources, part: Resources) -> int:
-    """Return how many processes like ``part`` fit on ``node``."""
-    return min(math.floor(node.get(name, 0.0) / amount + _EXACT) for name, amount in part.items())
+def place(left: list[dict[str, float]], parts: Sequence[Resources]) -> bool:
+    """Take one trial's resources from ``left``, each process from the first node that has them; or else nothing.
 
-
-def _place(left: list[dict[str, float]], parts: Sequence[Resources]) -> bool:
-    """Take one trial's resources from ``left``, each process from the first node that has them; or else nothing."""
+    Args:
+        left: what every node has left; changed.
+        parts: of the trial, the largest first.
+    """
     taken: list[tuple[dict[str, float], Resources]] = []
     for part in parts:
         node = next((node for node in left if _fits(node, part)), None)
@@ -106,6 +106,11 @@ def _place(left: list[dict[str, float]], parts: Sequence[Resources]) -> bool:
         _add(node, part, -1.0)
         taken.append((node, part))
     return True
+
+
+def _fits(node: Resources, part: Resources) -> int:
+    """Return how many processes like ``part`` fit on ``node``."""
+    return min(math.floor(node.get(name, 0.0) / amount + _EXACT) for name, amount in part.items())
 
 
 def _add(node: dict[str, float], part: Resources, sign: float) -> None:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import ray
 from ray import tune
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from deeprelax.execution.cluster import alive_nodes, connection
 from deeprelax.tuning.space import SearchSpace
@@ -26,12 +26,15 @@ from deeprelax.tuning.study.terms import Json
 from deeprelax.tuning.sweep.admission import Shape, concurrency, own_node, require_room, shape_of
 from deeprelax.tuning.sweep.config import SweepConfig
 from deeprelax.tuning.sweep.feasible import Feasible
+from deeprelax.tuning.sweep.lending import Lender
+from deeprelax.tuning.sweep.neighbors import Neighbors
 from deeprelax.tuning.sweep.outcome import Audience
 from deeprelax.tuning.sweep.packing import Packing
 from deeprelax.tuning.sweep.population import Population
 from deeprelax.tuning.sweep.recruiting import PopulationScheduler, RecruitingSearcher
 from deeprelax.tuning.sweep.schedulers import make_scheduler
 from deeprelax.tuning.sweep.searcher import Deadline, StudySearcher
+from deeprelax.tuning.sweep.sharing import Claim
 from deeprelax.tuning.sweep.trial import Given, SweepTrial
 
 Searches = TypeVar("Searches", bound=StudySearcher)
@@ -91,9 +94,13 @@ def drive(what: Drive) -> bool:
         StudyError: the study's database was away for too long.
     """
     with connection(what.address, int(own_node()["CPU"]), verbose=what.verbose):
-        slots = Slots(shape_of(what.config.cpus_per_trial, what.config.gpus_per_trial))
-        searcher, scheduler = _search(what, slots)
-        with stopping(searcher), quiet_tune(verbose=what.verbose), _scratch(what) as folder:
+        shape = shape_of(what.config.cpus_per_trial, what.config.gpus_per_trial)
+        slots = Slots(shape)
+        neighbors = Neighbors(lambda name: _claim(name, shape, searcher, slots))
+        lender = Lender(slots, neighbors)
+        searcher, scheduler = _search(what, lambda: lender.slots(searcher.begun, has_more=searcher.has_more))
+        scheduler = lender.watching(scheduler or FIFOScheduler())
+        with neighbors, stopping(searcher), quiet_tune(verbose=what.verbose), _scratch(what) as folder:
             try:
                 _tuner(what, searcher, scheduler, folder).fit()
             finally:
@@ -114,8 +121,13 @@ def _cluster() -> dict[str, Json]:
     }
 
 
+def _claim(name: str, shape: Shape, searcher: StudySearcher, slots: Callable[[], int]) -> Claim:
+    running = min(searcher.begun, slots())  # of a population most members pause
+    return Claim(driver=name, shape=shape, running=running, most=None if searcher.has_more else running)
+
+
 class Slots:
-    """How many trials may run at once, as nodes come and go.
+    """How many trials may run at once if this driver is alone, as nodes come and go.
 
     Args:
         shape: of a trial.
@@ -177,7 +189,7 @@ def quiet_tune(*, verbose: bool) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _search(what: Drive, slots: Slots) -> tuple[StudySearcher, TrialScheduler | None]:
+def _search(what: Drive, slots: Callable[[], int]) -> tuple[StudySearcher, TrialScheduler | None]:
     """Return what suggests trials and what stops, pauses or changes them."""
     config = what.config
 

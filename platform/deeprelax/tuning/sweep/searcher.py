@@ -151,7 +151,7 @@ class StudySearcher(Searcher):
         """Return the next trial, None while there is nothing to do, or FINISHED."""
         if self.stopping or self.error is not None:
             return str(self.FINISHED)
-        if len(self.open) + len(self.packs) >= self._slots() or self.has_asked_in_vain:
+        if self.begun >= self._slots() or self.has_asked_in_vain:
             return None
         try:
             self._reclaim()
@@ -198,6 +198,16 @@ class StudySearcher(Searcher):
         for opened, (outcome, why) in zip(ended, outcomes, strict=True):
             self._tell(opened, outcome, why)
 
+    @property
+    def begun(self) -> int:
+        """How many of Tune's trials this driver has begun: single ones and packs."""
+        return len(self.open) + len(self.packs)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the study had another trial when it was asked last, as far as is known."""
+        return self._asked_in_vain == -math.inf
+
     def give_back(self) -> None:
         """Return the trials that are still open to the queue: this driver stops."""
         given_back = [*self.open.values(), *(opened for pack in self.packs.values() for opened in pack)]
@@ -215,11 +225,12 @@ class StudySearcher(Searcher):
 
     def _next(self, trial_id: str) -> TrialConfig | PackConfig | str | None:
         for _ in range(INFEASIBLE_AT_ONCE):
-            trials = [] if self._exhausted else self._study.ask_some(self._packing.size, self._slots())
+            trials = [] if self._exhausted else self._study.ask_some(self._packing.size, max(1, self._slots()))
             if not trials:
                 self._asked_in_vain = time.monotonic()
                 over = self._study.finished or (self._exhausted and not self.open and not self.packs)
                 return str(self.FINISHED) if over else None
+            self._asked_in_vain = -math.inf
             begun = [opened for trial in trials if (opened := self._begin(trial)) is not None]
             if len(begun) == 1:
                 self.open[trial_id] = begun[0]
