@@ -78,7 +78,8 @@ def test_what_a_sweep_prints_can_be_repeated_and_the_same_call_joins_it(tmp_path
     chosen = fitted(result.chosen_by, tmp_path / "chosen").metrics["center/error"]
     other = fitted(f"{result.chosen_by} --seed 4".replace("--seed 3 ", ""), tmp_path / "other").metrics["center/error"]
     assert (chosen + other) / 2 == pytest.approx(result.objectives["center/error"], rel=1e-12)
-    for name in ("sweep.json", "trials.jsonl", "best.yaml", "best/center.safetensors"):
+    assert result.folder / "pictures" / "history.svg" in result.pictures
+    for name in ("sweep.json", "trials.jsonl", "best.yaml", "best/center.safetensors", "pictures/history.svg"):
         assert (result.folder / name).is_file(), name
     assert len(list((result.folder / "trials").glob("*/seed-*/config.json"))) == 8
 

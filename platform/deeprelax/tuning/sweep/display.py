@@ -204,9 +204,14 @@ def done_of(counts: Mapping[str, int]) -> int:
     return sum(counts.get(name, 0) for name in ("complete", "pruned", "failed"))
 
 
+def is_share(metric: str) -> bool:
+    """Return whether an objective is a part of a whole, which a person reads in per cent."""
+    return metric.endswith(_SHARES)
+
+
 def written(metric: str, value: float) -> str:
     """Return a value of an objective as a person reads it."""
-    if metric.endswith(_SHARES):
+    if is_share(metric):
         return f"{100 * value:.2f} %"
     if metric == "bytes_exchanged":
         return f"{value / 1e6:.2f} MB"

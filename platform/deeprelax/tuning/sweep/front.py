@@ -33,8 +33,9 @@ from deeprelax.tuning.sweep.outcome import ERRORS
 from deeprelax.tuning.sweep.packing import Pack, Packing
 from deeprelax.tuning.sweep.pausing import run_folder
 from deeprelax.tuning.sweep.perturbation import check_movable
+from deeprelax.tuning.sweep.pictures import MISSING, draw_pictures
 from deeprelax.tuning.sweep.result import SweepResult, reasons, write_best, write_summary, write_trials
-from deeprelax.tuning.sweep.standing import Standing, cost_of
+from deeprelax.tuning.sweep.standing import LEADING, Standing, cost_of
 
 if TYPE_CHECKING:
     from deeprelax.replica.task import Task
@@ -180,6 +181,8 @@ def _sweep(what: _Sweep) -> SweepResult:
     # Drivers that died have left some.
     remove_checkpoints(what.folder / "trials", superfluous(standing, what.agreed.keep_best))
     result = _result(what, standing, stopped=stopped)
+    if standing.complete and not stopped:
+        result = _pictured(what, standing, result)
     write_summary(result, what.agreed.model_dump(mode="json"))
     return result
 
@@ -264,6 +267,11 @@ def _schedule_of(what: _Sweep, number: int, tried: RunConfig) -> Path | None:
     """Return the folder of the trial's first run if what it has learned is written there."""
     run = run_folder(what.folder / "trials" / f"{number:05d}", tried.seed)
     return run if what.agreed.pauses and (run / FILE).is_file() else None
+def _pictured(what: _Sweep, standing: Standing, result: SweepResult) -> SweepResult:
+    feasible = Feasible(what.agreed, what.trainable)
+    leading = [feasible.runs(run_of(trial))[0] for trial in standing.leading(LEADING)]
+    pictures = draw_pictures(what.folder / "pictures", standing, result.importances, leading)
+    return replace(result, pictures=pictures, no_pictures="" if pictures else MISSING)
 
 
 def _described(standing: Standing) -> str:

@@ -8,6 +8,9 @@
                                                                                      telemetry, result; no weights,
                                                                                      but those of the best with
                                                                                      keep_best; schedule with pbt
+    environment.json   versions, machine, git commit                  pictures/      history, parameters, importances,
+                                                                                     schedules of the best, as SVG
+    trials/            NUMBER/seed-SEED: config, metrics, telemetry, result; no weights
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ class SweepResult:
         front: numbers of the trials that are best in some objective, for several objectives.
         stopped_early: reason and number of the trials that a scheduler stopped.
         failures: reason and number of the trials that have no value.
+        pictures: files of the sweep's pictures.
+        no_pictures: why there are none, and how to get them.
         stopped: True if Ctrl-C ended this driver.
     """
 
@@ -68,6 +73,8 @@ class SweepResult:
     front: Sequence[int] = ()
     stopped_early: Mapping[str, int]
     failures: Mapping[str, int]
+    pictures: Sequence[Path] = ()
+    no_pictures: str = ""
     stopped: bool = False
 
     def summary(self) -> dict[str, object]:
@@ -88,6 +95,7 @@ class SweepResult:
             "front": list(self.front),
             "stopped_early": dict(self.stopped_early),
             "failures": dict(self.failures),
+            "pictures": [str(file) for file in self.pictures],
             "stopped": self.stopped,
         }
 

@@ -9,6 +9,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from deeprelax.tuning.study.terms import Direction
 
+LEADING = 10
+"""How many of the best trials are looked at together."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -38,6 +41,10 @@ class Standing:
     def ranking(self) -> list[FrozenTrial]:
         """Return the trials that were trained to their end, the best first."""
         return sorted(self.complete, key=self._rank)
+
+    def leading(self, count: int) -> list[FrozenTrial]:
+        """Return the best trials in the first objective, the best first, at most ``count``."""
+        return sorted(self.complete, key=self._rank)[:count]
 
     @property
     def front(self) -> list[FrozenTrial]:
