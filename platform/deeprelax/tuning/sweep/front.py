@@ -24,6 +24,7 @@ from deeprelax.tuning.study import Study, Terms
 from deeprelax.tuning.study.grid import grid
 from deeprelax.tuning.sweep.admission import own_node, require_room, shape_of
 from deeprelax.tuning.sweep.config import SweepConfig
+from deeprelax.tuning.sweep.disk import saying_full
 from deeprelax.tuning.sweep.display import Board, done_of, parameters_of, shown, written
 from deeprelax.tuning.sweep.feasible import Feasible, check_feasible
 from deeprelax.tuning.sweep.finale import command_of, importances, run_of, train_on_all
@@ -175,6 +176,11 @@ class _Sweep:
 
 
 def _sweep(what: _Sweep) -> SweepResult:
+    with saying_full(what.folder):
+        return _searched(what)
+
+
+def _searched(what: _Sweep) -> SweepResult:
     stopped = False if what.study.finished else _drive(what)
     standing = what.standing()
     write_trials(what.folder, standing.trials, what.agreed.metrics)

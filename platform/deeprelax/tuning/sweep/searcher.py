@@ -24,6 +24,7 @@ from deeprelax.tuning.sweep.config import SweepConfig
 from deeprelax.tuning.sweep.deaths import Deaths
 from deeprelax.tuning.sweep.feasible import Feasible
 from deeprelax.tuning.sweep.outcome import (
+    DISK_FULL,
     DIVERGED,
     ERRORS,
     FAILED,
@@ -295,7 +296,8 @@ class StudySearcher(Searcher):
             trial.complete([math.nan for _ in self._config.metrics])
             return "failed", str(last[FAILED])
         if FAILED in last:
-            return self._fail(trial, str(last[FAILED]))
+            end = self._return if last.get(DISK_FULL) else self._fail
+            return end(trial, str(last[FAILED]))
         self._failed = 0
         values = [_number(last, metric) for metric in self._config.metrics]
         wrong = [name for name, value in zip(self._config.metrics, values, strict=True) if not math.isfinite(value)]
@@ -310,6 +312,12 @@ class StudySearcher(Searcher):
         self._report(opened)
         trial.prune(values[0], opened.reports, why)
         return "pruned", why
+
+    def _return(self, trial: Trial, why: str) -> tuple[Outcome, str]:
+        """Give a trial back to the queue for what is not its fault, and end: it would happen again."""
+        trial.fail(why, kind="preempted")
+        self.error = DeepRelaxError(why)
+        return "preempted", why
 
     def _fail(self, trial: Trial, why: str) -> tuple[Outcome, str]:
         trial.fail(why, kind="failed")

@@ -15,7 +15,18 @@ from deeprelax.errors import ConfigError, DeepRelaxError, DivergedError
 from deeprelax.reference import Reference
 from deeprelax.registry import resolve
 from deeprelax.replica.task import Task
-from deeprelax.tuning.sweep.outcome import DIVERGED, ERRORS, FAILED, FINISHED, GRADIENTS, ONE_BY_ONE, PACK, PAUSED
+from deeprelax.tuning.sweep.disk import full_disk, is_full
+from deeprelax.tuning.sweep.outcome import (
+    DISK_FULL,
+    DIVERGED,
+    ERRORS,
+    FAILED,
+    FINISHED,
+    GRADIENTS,
+    ONE_BY_ONE,
+    PACK,
+    PAUSED,
+)
 from deeprelax.tuning.sweep.pausing import paused_configs
 from deeprelax.tuning.sweep.replication import Judgement, Replication
 from deeprelax.tuning.sweep.stacking import Stacking, train_together
@@ -117,7 +128,7 @@ class SweepTrial(Trainable):
             for own, trial in zip(configs, pack, strict=True)
         ]
         ends = train_together(task, trials)
-        return [_failure(end) if isinstance(end, Exception) else _result(end) for end in ends]
+        return [_failure(end, self._folder) if isinstance(end, Exception) else _result(end) for end in ends]
 
     def _to_the_end(self, config: TrialConfig) -> dict[str, object]:
         """Train a trial and return its last result, whichever way it ends."""
@@ -134,7 +145,7 @@ class SweepTrial(Trainable):
             judgement = self._replication.advance()
         except Exception as error:  # noqa: BLE001 - whatever the trainable's code raises
             self._replication = None
-            return _failure(error)
+            return _failure(error, self._folder)
         if judgement.paused:  # if it goes on here, then like anywhere else: what it is may have changed
             self._replication, self._resumes = None, True
         return _result(judgement)
@@ -194,8 +205,10 @@ def _result(judgement: Judgement) -> dict[str, object]:
     }
 
 
-def _failure(error: Exception) -> dict[str, object]:
-    return {FAILED: _words(error), DIVERGED: isinstance(error, DivergedError), DONE: True}
+def _failure(error: Exception, folder: Path) -> dict[str, object]:
+    full = is_full(error)
+    words = full_disk(folder) if full else _words(error)
+    return {FAILED: words, DIVERGED: isinstance(error, DivergedError), DISK_FULL: full, DONE: True}
 
 
 def _words(error: Exception) -> str:
