@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -91,7 +92,8 @@ class Driver:
             self.process.poll()
             time.sleep(0.05)
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):  # what it was still to read
+            self.process.stdin.close()
         self.process.wait()
         shutil.rmtree(self._ray, ignore_errors=True)
 
