@@ -43,6 +43,13 @@ def toy_space() -> SearchSpace:
     )
 
 
+def still_space() -> SearchSpace:
+    """A space in which there is nothing to search."""
+    return SearchSpace(
+        name="still", dimensions=(Constant(field="method", value="sgd"),), summary="For tests.", source="none"
+    )
+
+
 def stiff_space() -> SearchSpace:
     """Parle whose inner spring is far past its bound."""
     return SearchSpace(

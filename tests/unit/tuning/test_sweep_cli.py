@@ -47,6 +47,10 @@ BAD = {
     "no space": Bad(["digits"], ["Missing --space", "spaces list"]),
     "unknown trainable": Bad(["digit", "--space", TOYS], ["Unknown trainable 'digit'", "Did you mean 'digits'?"]),
     "unknown space": Bad(["digits", "--space", "nowhere"], ["Unknown space 'nowhere'", "path/file.py:function"]),
+    "empty space": Bad(["digits", "--space", f"{HERE}/sweeps.py:still_space"], ["'still'", "nothing varies"]),
+    "contradictory space": Bad(
+        ["digits", "--space", f"{HERE}/sweeps.py:stiff_space"], ["none can be trained", "Widen the space", "gamma"]
+    ),
     "unknown objective": Bad(digits("--minimize", "center/eror"), ["'center/eror'", "Did you mean 'center/error'?"]),
     "unknown metric of the task": Bad(digits("--maximize", "center/accuracy"), ["center/accuracy", "center/loss"]),
     "objective twice": Bad(digits("--minimize", "seconds", "--maximize", "seconds"), ["each once"]),

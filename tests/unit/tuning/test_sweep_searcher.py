@@ -230,6 +230,9 @@ def test_nothing_secret_is_pickled(toys: Sweeping) -> None:
 def test_the_deadline_ends_the_sweep(toys: Sweeping) -> None:
     assert not Deadline(toys.searcher, None).stop_all()
     assert not Deadline(toys.searcher, math.inf).stop_all()
-    assert Deadline(toys.searcher, 0.0).stop_all()
+    assert isinstance(toys.searcher.suggest("a"), dict)
+    deadline = Deadline(toys.searcher, 0.0)
+    assert toys.searcher.suggest("b") == Searcher.FINISHED, "also while Tune only waits for a trial"
+    assert deadline.stop_all()
     assert toys.searcher.stopping
     assert not toys.searcher.interrupted

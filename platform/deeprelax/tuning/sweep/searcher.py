@@ -124,6 +124,7 @@ class StudySearcher(Searcher):
         super().__init__()
         self.stopping = self.interrupted = False
         self.error: Exception | None = None
+        self.ends: float | None = None
         self.deaths = Deaths()
         self.open: dict[str, Open] = {}
         self.packs: dict[str, list[Open]] = {}
@@ -150,7 +151,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> TrialConfig | PackConfig | str | None:  # type: ignore[override]
         """Return the next trial, None while there is nothing to do, or FINISHED."""
-        if self.stopping or self.error is not None:
+        if self.is_over:
             return str(self.FINISHED)
         if self.begun >= self._slots() or self.has_asked_in_vain:
             return None
@@ -203,6 +204,13 @@ class StudySearcher(Searcher):
     def begun(self) -> int:
         """How many of Tune's trials this driver has begun: single ones and packs."""
         return len(self.open) + len(self.packs)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this driver is to stop: it was asked to, its time is up, or it cannot go on."""
+        if self.ends is not None and time.monotonic() >= self.ends:
+            self.stopping = True
+        return self.stopping or self.error is not None
 
     @property
     def has_more(self) -> bool:
@@ -347,7 +355,8 @@ class Deadline(Stopper):
 
     def __init__(self, searcher: StudySearcher, ends: float | None) -> None:
         self._searcher = searcher
-        self._ends = ends
+        # Tune asks no stopper while it has nothing to run and waits for a trial.
+        searcher.ends = ends
 
     def __getstate__(self) -> dict[str, object]:
         return {}
@@ -358,9 +367,7 @@ class Deadline(Stopper):
 
     def stop_all(self) -> bool:
         """Return whether to stop."""
-        if self._ends is not None and time.monotonic() >= self._ends:
-            self._searcher.stopping = True
-        return self._searcher.stopping or self._searcher.error is not None
+        return self._searcher.is_over
 
 
 def _config(opened: Open) -> TrialConfig:
