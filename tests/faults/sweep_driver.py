@@ -17,23 +17,37 @@ from deeprelax.tuning.study import Study, ledger
 NAME = "night"
 HEARTBEAT_S = 0.5
 GRACE_S = 4.0
+STARTS = 4
 
 ledger.WINDOW = 6  # so that the queue is refilled while drivers and database die
 
 
-def drive(folder: str, trials: int) -> None:
+def start(folder: str) -> None:
     pin(loopback=True)
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=80_000_000,
-        _temp_dir=folder,
-    )
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=1,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=80_000_000,
+                _temp_dir=folder,
+            )
+        except Exception as error:
+            # Ray gives itself 30 s to start, which is too little while other programs have the cores.
+            if not left or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+        else:
+            return
+
+
+def drive(folder: str, trials: int) -> None:
+    start(folder)
     vars(Study)["open"].__func__.__kwdefaults__.update(heartbeat_s=HEARTBEAT_S, grace_s=GRACE_S)
     for line in sys.stdin:
         result = deeprelax.sweep(

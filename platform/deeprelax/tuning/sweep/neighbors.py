@@ -7,6 +7,7 @@ driver that has said nothing new for a while is dead, by the clock of whoever li
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 import uuid
@@ -49,7 +50,8 @@ class Neighbors:
     def __init__(self, claim: Callable[[str], Claim], *, turn_s: float = TURN_S) -> None:
         self._claim, self._turn_s = claim, turn_s
         self._name = uuid.uuid4().hex
-        self._said = 0
+        self._said = self._share = 0
+        self._divided = -math.inf
         self._heard: dict[bytes, tuple[bytes, float]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deeprelax-neighbors", daemon=True)
@@ -62,7 +64,7 @@ class Neighbors:
         return {claim.driver: claim for claim in claims if claim is not None}
 
     def may_run(self, alone: int) -> int:
-        """Return how many trials this driver may run at once.
+        """Return how many trials this driver may run at once, as of the last second.
 
         Args:
             alone: how many it could if it were alone.
@@ -70,8 +72,11 @@ class Neighbors:
         others = self.others
         if not others:
             return alone
-        claims = {self._name: self._claim(self._name), **others}
-        return min(alone, may_run(alive_nodes(), claims, self._name, int(time.time() // self._turn_s)))
+        if time.monotonic() >= self._divided + BEAT_S:  # Tune's loop asks ten times as often
+            claims = {self._name: self._claim(self._name), **others}
+            self._share = may_run(alive_nodes(), claims, self._name, int(time.time() // self._turn_s))
+            self._divided = time.monotonic()
+        return min(alone, self._share)
 
     def __enter__(self) -> Self:
         self._beat()
@@ -82,7 +87,7 @@ class Neighbors:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        self._thread.join(timeout=SILENT_S)  # while the head does not answer it would wait for long
         with suppress(RaySystemError, RpcError):  # the cluster has gone, and everything that was said with it
             internal_kv._internal_kv_del(_PREFIX + self._name.encode(), namespace=_NAMESPACE)
 

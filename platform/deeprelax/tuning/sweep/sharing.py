@@ -36,7 +36,7 @@ class Claim:
 
 
 def divide(nodes: Sequence[Resources], claims: Sequence[Claim], turn: int) -> dict[str, int]:
-    """Return how many trials each driver may run at once; what one of them gets needs no other's consent.
+    """Return how many trials each driver may run at once, by the drivers' names.
 
     Args:
         nodes: of the cluster, empty.
