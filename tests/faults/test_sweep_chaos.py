@@ -26,7 +26,7 @@ from deeprelax.tuning.study.address import Address
 from deeprelax.tuning.study.ledger import DRIVER, SLOT, kind
 from deeprelax.tuning.study.storage import PatientStorage, open_storage
 
-TRIALS = 24
+TRIALS = 18
 ROUNDS = int(os.environ.get("DEEPRELAX_CHAOS_ROUNDS", "2"))
 STARVED_S = 200.0
 """Enough for anything, also while other programs have the cores."""
