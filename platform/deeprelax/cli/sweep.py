@@ -195,9 +195,10 @@ def _lines(result: SweepResult) -> list[str]:
         lines.append(f"{'learned schedule':<22} {shown}")
     if result.cloned:
         lines.append(f"{'':<22} the command below replays the schedule of its lineage from the first step on")
-    if result.pictures:
-        names = ", ".join(file.stem for file in result.pictures)
-        lines.append(f"{'pictures':<22} {result.pictures[0].parent}: {names}")
-    elif result.no_pictures:
-        lines.append(f"{'pictures':<22} {result.no_pictures}")
-    return [*lines, f"{'files':<22} {result.folder}", "", result.command]
+    return [*lines, *_pictures(result), f"{'files':<22} {result.folder}", "", result.command]
+
+
+def _pictures(result: SweepResult) -> list[str]:
+    names = ", ".join(file.stem for file in result.pictures)
+    shown = f"{result.pictures[0].parent}: {names}" if result.pictures else result.no_pictures
+    return [f"{'pictures':<22} {shown}"] if shown else []

@@ -273,6 +273,8 @@ def _schedule_of(what: _Sweep, number: int, tried: RunConfig) -> Path | None:
     """Return the folder of the trial's first run if what it has learned is written there."""
     run = run_folder(what.folder / "trials" / f"{number:05d}", tried.seed)
     return run if what.agreed.pauses and (run / FILE).is_file() else None
+
+
 def _pictured(what: _Sweep, standing: Standing, result: SweepResult) -> SweepResult:
     feasible = Feasible(what.agreed, what.trainable)
     leading = [feasible.runs(run_of(trial))[0] for trial in standing.leading(LEADING)]
