@@ -16,13 +16,15 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
-from sqlalchemy import Connection, event
+from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
+from optuna.trial import TrialState
+from sqlalchemy import Connection, event, func, select, update
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -134,6 +136,21 @@ class PatientStorage(RDBStorage):
                 return operation()
 
         return self.link.call(once)
+
+    def renew(self, trial_ids: Sequence[int]) -> set[int]:
+        """Renew the leases of trials that have one, in one transaction; return those that are finished."""
+        beat = (
+            update(TrialHeartbeatModel).where(TrialHeartbeatModel.trial_id.in_(trial_ids)).values(heartbeat=func.now())
+        )
+        finished = select(TrialModel.trial_id).where(
+            TrialModel.trial_id.in_(trial_ids), TrialModel.state.not_in((TrialState.WAITING, TrialState.RUNNING))
+        )
+
+        def once() -> set[int]:
+            self.session.execute(beat, execution_options={"synchronize_session": False})
+            return set(self.session.scalars(finished))
+
+        return self.together(once)
 
     def close(self) -> None:
         """Close all connections."""

@@ -305,6 +305,4 @@ class Study:
     def _renew(self, trial_ids: Sequence[int]) -> set[int]:
         with self._storage.link.patience(0):
             self._attributes = self._storage.get_study_user_attrs(self._id)  # in touch even if no trial is held
-            for trial_id in trial_ids:
-                self._storage.record_heartbeat(trial_id)
-            return {trial_id for trial_id in trial_ids if self._storage.get_trial(trial_id).state.is_finished()}
+            return self._storage.renew(trial_ids) if trial_ids else set()
