@@ -48,11 +48,13 @@ class ReplicaConfig(BackendConfig):
     Args:
         head: the center server.
         elastic: a lost worker alone is replaced.
+        first_bundle: see :class:`deeprelax.execution.cluster.Placement`.
     """
 
-    def __init__(self, head: ActorProxy[Head], *, elastic: bool) -> None:
+    def __init__(self, head: ActorProxy[Head], *, elastic: bool, first_bundle: int | None = None) -> None:
         self.head = head
         self.elastic = elastic
+        self.first_bundle = first_bundle
 
     @property
     def backend_cls(self) -> type[Backend]:

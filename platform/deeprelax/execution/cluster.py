@@ -36,6 +36,8 @@ class Placement:
         address: of a running cluster; None uses the one this process is connected to, or else starts one of its own.
         runtime_env: Ray's, for clusters that do not have this package: ship the wheel by ``py_modules``, never
             ``working_dir``.
+        first_bundle: None reserves the workers. A number: they are reserved, and take the bundles from that one on of
+            the placement group that this process is in; see :mod:`deeprelax.execution.reserved`.
         verbose: let Ray talk.
     """
 
@@ -44,6 +46,7 @@ class Placement:
     gpus_per_replica: float | None = None
     address: str | None = None
     runtime_env: Mapping[str, object] | None = None
+    first_bundle: int | None = None
     verbose: bool = False
 
 
@@ -54,11 +57,13 @@ class Room:
     Args:
         resources: of each worker, by Ray's names.
         own: the cluster was started for this run and ends with it.
+        first_bundle: the placement's.
         runtime_env: what servers and workers still need of the placement's; nothing if the connection was made with it.
     """
 
     resources: dict[str, float]
     own: bool = False
+    first_bundle: int | None = None
     runtime_env: dict[str, object] = field(default_factory=dict)
 
 
@@ -75,7 +80,8 @@ def connected(placement: Placement) -> Iterator[Room]:
     if placement.address is None and not ray.is_initialized():
         _refuse_too_many(placement.replicas)
     with connection(placement.address, cpus, runtime_env=placement.runtime_env, verbose=placement.verbose) as made:
-        room = Room(resources_of(placement), own=made and placement.address is None)
+        own = made and placement.address is None
+        room = Room(resources_of(placement), own=own, first_bundle=placement.first_bundle)
         yield room if made else replace(room, runtime_env=dict(placement.runtime_env or {}))
 
 
@@ -127,13 +133,15 @@ def resources_of(placement: Placement) -> dict[str, float]:
     """Return the resources of each worker on the connected cluster.
 
     Raises:
-        AdmissionError: the replicas do not fit; says what is missing and how to go on.
+        AdmissionError: the replicas are not reserved yet and do not fit; says what is missing and how to go on.
     """
     nodes = alive_nodes()
     gpus = placement.gpus_per_replica
     if gpus is None:
         gpus = 1.0 if sum(node.get("GPU", 0.0) for node in nodes) >= placement.replicas else 0.0
     asked = {"CPU": placement.cpus_per_replica} | ({"GPU": gpus} if gpus else {})
+    if placement.first_bundle is not None:
+        return asked
     room = sum(min(_fits(node.get(name, 0.0), amount) for name, amount in asked.items()) for node in nodes)
     if room < placement.replicas:
         raise AdmissionError(_no_room(placement.replicas, room, asked, nodes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ def launch(
     entry: str = ENTRY,
     restored: CenterState | None = None,
     parameter_bytes: int = 0,
+    cut: threading.Event | None = None,
 ) -> bool:
     """Train n replicas on Ray Train workers to their end; return whether the run was asked to stop.
 
@@ -60,6 +62,7 @@ def launch(
         entry: ``module:function`` that returns a replica's loop; see :func:`deeprelax.execution.entry.replica_loop`.
         restored: the center of a resumed run.
         parameter_bytes: see :meth:`CenterServers.start`.
+        cut: set by another thread to end the run at once, without saving.
 
     Raises:
         AdmissionError: the replicas do not fit the cluster.
@@ -88,7 +91,7 @@ def launch(
                 device="cuda" if "GPU" in room.resources else "cpu",
             )
             fit = Fit(given, tolerance, room, scratch, verbose=placement.verbose)
-            stopped = watch(fit, servers, take, tolerance.max_failures)
+            stopped = watch(fit, servers, take, tolerance.max_failures, cut or threading.Event())
             counted = servers.traffic()
             bytes_ = {"arrived_bytes": counted.bytes_received, "left_bytes": counted.bytes_sent}
             take({"event": "traffic", "replica": None, **bytes_})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,13 @@ if find_spec("ray") is None:
 
 
 def run_on_ray(
-    config: RunConfig, job: Mapping[str, object], take: Callable[[Event], None], *, verbose: bool = False
+    config: RunConfig,
+    job: Mapping[str, object],
+    take: Callable[[Event], None],
+    *,
+    verbose: bool = False,
+    first_bundle: int | None = None,
+    cut: threading.Event | None = None,
 ) -> bool:
     """Train all replicas on Ray Train workers; return whether the run was stopped before its end.
 
@@ -25,6 +32,8 @@ def run_on_ray(
         job: what :func:`deeprelax.execution.entry.make_job` returned.
         take: takes events, in this thread.
         verbose: let Ray talk.
+        first_bundle: see :class:`deeprelax.execution.cluster.Placement`.
+        cut: see :func:`deeprelax.execution.launch.launch`.
 
     Raises:
         AdmissionError: the replicas do not fit the cluster.
@@ -47,9 +56,10 @@ def run_on_ray(
         cpus_per_replica=config.cpus_per_replica,
         gpus_per_replica=config.gpus_per_replica,
         address=config.address,
+        first_bundle=first_bundle,
         verbose=verbose,
     )
     tolerance = Tolerance(max_failures=config.max_failures, elastic=coupling.survives_loss)
-    asked = launch(job, placement, tolerance, take, restored=restored)
+    asked = launch(job, placement, tolerance, take, restored=restored, cut=cut)
     last = newest(checkpoints)
     return asked and (last is None or last.step < (config.steps or 0))

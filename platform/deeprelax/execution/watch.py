@@ -55,8 +55,12 @@ def _ctrl_c() -> Iterator[_CtrlC]:
         signal.signal(signal.SIGINT, before)
 
 
-def watch(fit: Fit, servers: CenterServers, take: Callable[[Row], None], max_failures: int) -> bool:
+def watch(
+    fit: Fit, servers: CenterServers, take: Callable[[Row], None], max_failures: int, cut: threading.Event
+) -> bool:
     """Start the workers and pass on what happens until they have ended; return whether they were asked to end.
+
+    Once ``cut`` is set, they are ended.
 
     Raises:
         AdmissionError: the workers could not be started.
@@ -73,6 +77,9 @@ def watch(fit: Fit, servers: CenterServers, take: Callable[[Row], None], max_fai
             while running:
                 fit.join(DRAIN_S)
                 running = fit.is_alive()
+                if cut.is_set():
+                    _abort(fit, controller)
+                    return True
                 news = servers.drain()
                 controller = news.controller
                 for row in news.rows:
@@ -91,10 +98,12 @@ def watch(fit: Fit, servers: CenterServers, take: Callable[[Row], None], max_fai
 
 
 def _abort(fit: Fit, controller: Controller | None) -> None:
-    if controller is not None:
+    if not fit.kill():
+        if controller is None:
+            return
         with suppress(RayError):
             ray.get(controller.abort.remote(), timeout=ABORT_TIMEOUT_S)
-        fit.join(ABORT_TIMEOUT_S)
+    fit.join(ABORT_TIMEOUT_S)
 
 
 def revived(failure: Failure) -> DeepRelaxError:
