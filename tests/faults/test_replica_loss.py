@@ -15,6 +15,7 @@ from typing import cast
 
 import pytest
 from tests.faults import toy_loop
+from tests.faults.processes import processes_of
 from tests.faults.toy_loop import Row
 
 from deeprelax.errors import AdmissionError, ConfigError, DeepRelaxError, DivergedError, ExchangeError
@@ -183,20 +184,6 @@ def take(row):
 job = toy_loop.job(exchanges=10**6, pause_s=float(sys.argv[1]))
 print("asked", launch(job, Placement(replicas=int(sys.argv[2])), Tolerance(), take, entry=toy_loop.ENTRY), flush=True)
 """
-
-
-def processes_of(session: int) -> list[tuple[int, str]]:
-    """Return id and command line of all processes of a session; Ray's processes stay in their driver's."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            command = (stat.parent / "cmdline").read_text().replace("\0", " ")
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append((int(stat.parent.name), command))
-    return found
 
 
 def start_and_interrupt(pause_s: float, replicas: int, presses: int) -> tuple[int, str, str, list[tuple[int, str]]]:

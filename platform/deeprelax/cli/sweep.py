@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deeprelax.tuning.sweep import SweepResult
 
 _STOPPED = 130
-_RUN_OPTIONS = ("epochs", "steps", "batch_size", "seed", "vectorize")
+_RUN_OPTIONS = ("epochs", "steps", "batch_size", "seed", "vectorize", "cpus_per_replica", "gpus_per_replica")
 
 
 @main.command(context_settings={"show_default": True})
@@ -66,8 +66,19 @@ _RUN_OPTIONS = ("epochs", "steps", "batch_size", "seed", "vectorize")
     "--pack", default="auto", metavar="N",
     help="Trials that a process is given at once; auto: short ones, so many as last about 1.5 seconds.",
 )  # fmt: skip
-@click.option("--cpus-per-trial", type=float, default=1.0, help="CPUs a trial asks Ray for.")
-@click.option("--gpus-per-trial", type=float, default=0.0, help="GPUs a trial asks Ray for.")
+@click.option(
+    "--placement",
+    default="auto",
+    help="Where this driver trains the replicas of a trial: 'local' (they take turns in one process), 'ray' (a worker "
+    "each), or 'auto': where the sweep ends sooner. The numbers are the same.",
+)
+@click.option("--cpus-per-trial", type=float, default=1.0, help="CPUs a trial asks Ray for, with local placement.")
+@click.option("--gpus-per-trial", type=float, default=0.0, help="GPUs a trial asks Ray for, with local placement.")
+@click.option("--cpus-per-replica", type=float, help="CPUs a worker asks Ray for, with ray placement.  [default: 1]")
+@click.option(
+    "--gpus-per-replica", type=float,
+    help="GPUs likewise; more than 0 places trials on workers.  [default: 1 if there are enough]",
+)  # fmt: skip
 @click.option("--address", help="Address of a running Ray cluster.  [default: start one on this machine]")
 @click.option("--verbose", "-v", is_flag=True, help="Let Ray talk.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on standard output.")
@@ -83,6 +94,7 @@ def sweep(
     timeout: float | None,
     pack: str,
     address: str | None,
+    placement: str,
     verbose: bool,
     as_json: bool,
     **options: object,
@@ -98,6 +110,13 @@ def sweep(
     The same command again joins the study it has made, on this machine or another. Ctrl-C gives the running trials
     back. Trials are judged by a held-out part of the training data; the best is then trained on all of it and judged on
     the test set.
+
+    A trial is one process in which its replicas take turns, or, with --placement ray, a run on Ray Train as 'deeprelax
+    fit' makes it, with a worker a replica: for models that need a GPU or a process each. That takes 15 seconds to
+    start, so 'auto' does it only for --gpus-per-replica, or if trials are long and few for the cluster.
+
+    \b
+      deeprelax sweep cifar10 --space parle --replicas 3 --gpus-per-replica 1 --address auto
     """
     try:
         from deeprelax.tuning import sweep as tuning
@@ -106,7 +125,13 @@ def sweep(
     if resume_name is not None:
         _refuse_choices(click.get_current_context())
         result = tuning.resume_sweep(
-            resume_name, study=study, timeout=timeout, pack=_pack(pack), address=address, verbose=verbose
+            resume_name,
+            study=study,
+            timeout=timeout,
+            pack=_pack(pack),
+            address=address,
+            placement=placement,
+            verbose=verbose,
         )
     else:
         run = {key: value for key in _RUN_OPTIONS if (value := options.pop(key)) is not None}
@@ -121,6 +146,7 @@ def sweep(
             timeout=timeout,
             pack=_pack(pack),
             address=address,
+            placement=placement,
             verbose=verbose,
             **options,  # type: ignore[arg-type]  # the options left are fields of SweepConfig, which checks them
         )
@@ -144,7 +170,7 @@ def _pack(word: str) -> int | Literal["auto"]:
 
 def _refuse_choices(context: click.Context) -> None:
     """Raise :class:`ConfigError` if anything was given that the study decides."""
-    free = {"resume_name", "study", "timeout", "pack", "address", "verbose", "as_json"}
+    free = {"resume_name", "study", "timeout", "pack", "address", "placement", "verbose", "as_json"}
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     wrong = [parameter.human_readable_name for parameter in context.command.params if parameter.name in given - free]
     if wrong:

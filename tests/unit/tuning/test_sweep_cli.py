@@ -77,7 +77,13 @@ BAD = {
     ),
     "no time": Bad(digits("--timeout", "0"), ["Invalid timeout=0", "> 0"]),
     "a trial that never fits": Bad(digits("--cpus-per-trial", "4000"), ["4000 CPU", "missing: ", "cpus_per_trial"]),
-    "a GPU that is not there": Bad(digits("--gpus-per-trial", "1"), ["missing: 1 GPU"]),
+    "a GPU that is not there": Bad(digits("--gpus-per-trial", "4000"), ["4000 GPU", "missing: "]),
+    "workers that never fit": Bad(
+        digits("--placement", "ray", "--replicas", "4000"), ["4000 CPU", "missing: ", "placement='local'"]
+    ),
+    "GPUs that are not there": Bad(digits("-n", "2", "--gpus-per-replica", "999"), ["1998 GPU", "missing: "]),
+    "unknown placement": Bad(digits("--placement", "rays"), ["placement='rays'", "auto, local, ray", "'ray'?"]),
+    "packs of trials on workers": Bad(digits("--placement", "ray", "--pack", "2"), ["pack=2", "placement='ray'"]),
     "no CPU": Bad(digits("--cpus-per-trial", "0"), ["Invalid cpus_per_trial=0"]),
     "name that is no folder": Bad(digits("--name", "a/b"), ["Invalid name 'a/b'", "folder"]),
     "unknown field of the trainable": Bad(digits("-o", "hiden=3"), ["'hiden'", "Did you mean 'hidden'?"]),
@@ -132,11 +138,15 @@ def test_what_is_agreed_on_comes_back_from_the_study() -> None:
 
 
 def test_fields_that_the_sweep_sets_are_refused() -> None:
-    with pytest.raises(ConfigError, match="Must not hold 'method'"):
-        agreed(run={"method": "sgd"})
+    for name, value in (("method", "sgd"), ("address", "auto")):
+        with pytest.raises(ConfigError, match=f"Must not hold '{name}'"):
+            agreed(run={name: value})
 
 
 def test_help_says_how_to_begin() -> None:
     said = run("--help").output
-    for words in ("deeprelax sweep digits --space parle --trials 30", "Ctrl-C gives the running trials", "--resume"):
+    for words in (
+        "deeprelax sweep digits --space parle --trials 30", "Ctrl-C gives the running trials", "--resume",
+        "--placement TEXT", "a worker a replica", "--gpus-per-replica 1 --address auto",
+    ):  # fmt: skip
         assert words in said

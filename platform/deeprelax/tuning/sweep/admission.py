@@ -1,7 +1,8 @@
 """How many trials fit a cluster at once, and whether one fits at all: arithmetic on numbers, without a cluster.
 
 A trial asks for processes, each of which must find its resources on one node. All of a trial's processes are placed
-together or not at all, so a trial that has begun can always end, and a sweep cannot block itself.
+together or not at all: Ray Tune reserves them as one placement group before the trial begins. So a trial that has begun
+can always end, and no sweeps can block each other. The numbers here only keep trials from being begun in vain.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
 
 from deeprelax.errors import AdmissionError
 
@@ -25,9 +28,11 @@ class Shape:
 
     Args:
         parts: of each of its processes (replicas, servers, its driver); those that ask for nothing fit anywhere.
+        fix: what a user can do if it does not fit.
     """
 
     parts: tuple[Resources, ...]
+    fix: str = field(default="Ask for less a trial (cpus_per_trial, gpus_per_trial)", compare=False)
 
     @property
     def total(self) -> dict[str, float]:
@@ -47,15 +52,27 @@ def shape_of(cpus_per_trial: float, gpus_per_trial: float) -> Shape:
     return Shape(({"CPU": cpus_per_trial, "GPU": gpus_per_trial},))
 
 
+def shape_on_workers(worker: Resources, workers: int) -> Shape:
+    """Return what a trial asks for whose replicas have a worker each, over all its seeds.
+
+    Its driver and its center servers are 0 CPU: they wait while the workers compute.
+    """
+    fix = "Use fewer replicas or seeds, less a worker (cpus_per_replica, gpus_per_replica), placement='local'"
+    return Shape((worker,) * workers, fix)
+
+
 def own_node() -> dict[str, float]:
-    """Return the resources of the cluster that a sweep would start on this machine: its cores."""
-    return {"CPU": float(len(os.sched_getaffinity(0)))}
+    """Return the resources of the cluster that a sweep would start on this machine: its cores and its GPUs."""
+    gpus = float(torch.cuda.device_count())
+    return {"CPU": float(len(os.sched_getaffinity(0)))} | ({"GPU": gpus} if gpus else {})
 
 
-def concurrency(nodes: Sequence[Resources], shape: Shape) -> int:
-    """Return how many trials of ``shape`` run at once on empty ``nodes``.
+def concurrency(nodes: Sequence[Resources], shape: Shape, beside: Sequence[Shape] = ()) -> int:
+    """Return how many trials of ``shape`` run at once on ``nodes``, in what the trials ``beside`` leave.
 
     Trials are placed one after the other until the next one finds no room, so no further one could run in what is left.
+    Processes that are all alike take the same room wherever they are placed, and the number is exact; of different
+    ones Ray may place some so that one trial fewer fits, which then waits until another ends.
 
     Raises:
         AdmissionError: the trial asks for nothing: any number would fit.
@@ -63,9 +80,12 @@ def concurrency(nodes: Sequence[Resources], shape: Shape) -> int:
     parts = shape.asking
     if not parts:
         raise AdmissionError("Invalid shape of a trial: it asks for nothing. Must ask for some CPU or GPU.")
-    if all(part == parts[0] for part in parts):
-        return sum(_fits(node, parts[0]) for node in nodes) // len(parts)
+    others = [part for other in beside for part in other.asking]
+    if all(part == parts[0] for part in [*parts, *others]):
+        return max(0, sum(_fits(node, parts[0]) for node in nodes) - len(others)) // len(parts)
     left, count = [dict(node) for node in nodes], 0
+    for other in beside:
+        place(left, other.asking)  # one that finds no room was on a node that has gone
     while place(left, parts):
         count += 1
     return count
@@ -84,8 +104,8 @@ def require_room(nodes: Sequence[Resources], shape: Shape) -> int:
     missing = {name: amount - has[name] for name, amount in shape.total.items() if amount > has[name] + _EXACT}
     raise AdmissionError(
         f"Invalid trial of {_written(shape.total)}: no trial would ever start. The cluster has {_written(has)} on "
-        f"{len(nodes)} nodes; missing: {_written(missing) or 'a node that holds one of its processes'}. Ask for less a "
-        "trial (cpus_per_trial, gpus_per_trial), or add nodes."
+        f"{len(nodes)} nodes; missing: {_written(missing) or 'a node that holds one of its processes'}. "
+        f"{shape.fix}, or add nodes."
     )
 
 

@@ -13,7 +13,7 @@ from deeprelax.tuning.study.terms import Direction, Terms
 from deeprelax.tuning.sweep.schedulers import PBT, known_scheduler
 from deeprelax.validation import config_error
 
-OWN = ("trainable", "trainable_config", "coupling", "method", "placement", "holdout", "report", "threads")
+OWN = ("trainable", "trainable_config", "coupling", "method", "placement", "holdout", "report", "threads", "address")
 """Fields of a run that the sweep sets, so a user's ``run`` may not."""
 
 
@@ -39,10 +39,12 @@ class SweepConfig(BaseModel):
         holdout: share of the training data that is not trained on and that trials are judged by. 0 judges by the test
             set, which is then no test any more.
         max_gradients: mini-batch gradients of all trials together after which no trial begins.
-        cpus_per_trial: cores a trial reserves; its replicas take turns on them.
-        gpus_per_trial: GPUs a trial reserves.
+        cpus_per_trial: cores a trial reserves if its replicas take turns in one process.
+        gpus_per_trial: GPUs likewise.
         coupling: fields of the coupling that every trial has, whatever the space says.
-        run: further fields of :class:`~deeprelax.config.RunConfig` likewise, such as ``epochs`` and ``seed``.
+        run: further fields of :class:`~deeprelax.config.RunConfig` likewise, such as ``epochs`` and ``seed``, and what
+            each worker reserves if replicas have one: ``cpus_per_replica``, ``gpus_per_replica``. The first one, or
+            else ``cpus_per_trial``, is the number of torch's threads, wherever a trial is placed.
 
     Raises:
         ConfigError: one line for every wrong field.
@@ -136,7 +138,7 @@ class SweepConfig(BaseModel):
                 "trainable": self.trainable,
                 "holdout": holdout,
                 "placement": "local",
-                "threads": max(1, int(self.cpus_per_trial)),
+                "threads": max(1, int(float(str(self.run.get("cpus_per_replica", self.cpus_per_trial))))),
             }
         )
 

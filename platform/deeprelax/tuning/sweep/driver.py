@@ -8,14 +8,16 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
 import ray
+from optuna.trial import TrialState
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -23,18 +25,24 @@ from deeprelax.execution.cluster import alive_nodes, connection
 from deeprelax.tuning.space import SearchSpace
 from deeprelax.tuning.study import Study
 from deeprelax.tuning.study.terms import Json
-from deeprelax.tuning.sweep.admission import Shape, concurrency, own_node, require_room, shape_of
+from deeprelax.tuning.sweep.admission import Shape, concurrency, own_node, require_room
 from deeprelax.tuning.sweep.config import SweepConfig
 from deeprelax.tuning.sweep.feasible import Feasible
+from deeprelax.tuning.sweep.finale import run_of
+from deeprelax.tuning.sweep.largest import SMALLEST, Largest
 from deeprelax.tuning.sweep.lending import Lender
 from deeprelax.tuning.sweep.neighbors import Neighbors
+from deeprelax.tuning.sweep.nested import reserved
 from deeprelax.tuning.sweep.outcome import Audience
 from deeprelax.tuning.sweep.packing import Packing
+from deeprelax.tuning.sweep.places import Learner, Places, in_turns
+from deeprelax.tuning.sweep.placing import Wish
 from deeprelax.tuning.sweep.population import Population
 from deeprelax.tuning.sweep.recruiting import PopulationScheduler, RecruitingSearcher
 from deeprelax.tuning.sweep.schedulers import make_scheduler
 from deeprelax.tuning.sweep.searcher import Deadline, StudySearcher
 from deeprelax.tuning.sweep.sharing import Claim
+from deeprelax.tuning.sweep.standing import cost_of
 from deeprelax.tuning.sweep.trial import Given, SweepTrial
 
 Searches = TypeVar("Searches", bound=StudySearcher)
@@ -64,6 +72,8 @@ class Drive:
         audience: hears what happens.
         packing: chooses how many trials of the study are one of Tune; None: one.
         ends: value of the monotonic clock at which this driver stops, or None.
+        placement: where trials are trained.
+        largest: trial of the space.
         address: of a running cluster; None uses the connected one or starts one on this machine.
         scratch: folder for Tune's own files, which are removed at the end; None makes one beside the trials.
         verbose: let Ray talk.
@@ -78,6 +88,8 @@ class Drive:
     audience: Audience
     packing: Packing | None = None
     ends: float | None = None
+    placement: Wish = "auto"
+    largest: Largest = SMALLEST
     address: str | None = None
     scratch: Path | None = None
     verbose: bool = False
@@ -94,11 +106,11 @@ def drive(what: Drive) -> bool:
         StudyError: the study's database was away for too long.
     """
     with connection(what.address, int(own_node()["CPU"]), verbose=what.verbose):
-        shape = shape_of(what.config.cpus_per_trial, what.config.gpus_per_trial)
-        slots = Slots(shape)
-        neighbors = Neighbors(lambda name: _claim(name, shape, searcher, slots))
+        places = _places(what)
+        slots = Slots(places.asked, lambda: _running(searcher, places))
+        neighbors = Neighbors(lambda name: _claim(name, places.asked(), searcher, slots))
         lender = Lender(slots, neighbors)
-        searcher, scheduler = _search(what, lambda: lender.slots(searcher.begun, has_more=searcher.has_more))
+        searcher, scheduler = _search(what, lambda: lender.slots(searcher.begun, has_more=searcher.has_more), places)
         scheduler = lender.watching(scheduler or FIFOScheduler())
         with neighbors, stopping(searcher), quiet_tune(verbose=what.verbose), _scratch(what) as folder:
             try:
@@ -121,33 +133,61 @@ def _cluster() -> dict[str, Json]:
     }
 
 
-def _claim(name: str, shape: Shape, searcher: StudySearcher, slots: Callable[[], int]) -> Claim:
-    running = min(searcher.begun, slots())  # of a population most members pause
+def _claim(name: str, shape: Shape, searcher: StudySearcher, slots: Slots) -> Claim:
+    running = min(searcher.begun, slots.alone)  # of a population most members pause
     return Claim(driver=name, shape=shape, running=running, most=None if searcher.has_more else running)
 
 
+def _places(what: Drive) -> Places:
+    measured = [
+        in_turns(run_of(trial), cost_of(trial)["seconds"], what.config.seeds)
+        for trial in what.study.trials()
+        if what.placement == "auto" and trial.state is TrialState.COMPLETE and "seconds" in cost_of(trial)
+    ]
+    return Places(what.config, what.placement, what.largest, alive_nodes, partial(_left, what.study), measured)
+
+
+def _left(study: Study) -> int:
+    counts = study.counts()
+    return counts["waiting"] + counts["running"]
+
+
+def _running(searcher: StudySearcher, places: Places) -> list[Shape]:
+    begun = [*searcher.open.values(), *(pack[0] for pack in searcher.packs.values())]
+    return [places.shape_of(opened.requested) for opened in begun]
+
+
 class Slots:
-    """How many trials may run at once if this driver is alone, as nodes come and go.
+    """How many trials may run at once if this driver is alone, as nodes come and go and trials of other shapes run.
 
     Args:
-        shape: of a trial.
+        asked: returns the shape of the next trial, or of a larger one.
+        running: returns the shapes of those that run.
 
     Raises:
         AdmissionError: none fits now.
     """
 
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
-        self._count = require_room(alive_nodes(), shape)
-        self._counted = time.monotonic()
+    def __init__(self, asked: Callable[[], Shape], running: Callable[[], Sequence[Shape]]) -> None:
+        self._asked = asked
+        self._running = running
+        self._nodes = alive_nodes()
+        self._looked = time.monotonic()
+        require_room(self._nodes, asked())
+
+    @property
+    def alone(self) -> int:
+        """How many trials like the next one would run at once on the empty cluster, as it was seen last."""
+        return max(1, concurrency(self._nodes, self._asked()))
 
     def __call__(self) -> int:
-        """Return the number, at most two seconds old."""
-        if time.monotonic() > self._counted + NODES_S:
-            # If nodes have gone, a trial waits in Tune's queue for their return.
-            self._count = max(1, concurrency(alive_nodes(), self._shape))
-            self._counted = time.monotonic()
-        return self._count
+        """Return the number, those that run included; the nodes are seen at most two seconds late."""
+        if time.monotonic() > self._looked + NODES_S:
+            self._nodes = alive_nodes()
+            self._looked = time.monotonic()
+        running = self._running()
+        # If nodes have gone, a trial waits in Tune's queue for their return.
+        return max(1, len(running) + concurrency(self._nodes, self._asked(), running))
 
 
 @contextmanager
@@ -189,14 +229,14 @@ def quiet_tune(*, verbose: bool) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _search(what: Drive, slots: Callable[[], int]) -> tuple[StudySearcher, TrialScheduler | None]:
+def _search(what: Drive, slots: Callable[[], int], places: Places) -> tuple[StudySearcher, TrialScheduler | None]:
     """Return what suggests trials and what stops, pauses or changes them."""
     config = what.config
+    feasible, audience = what.feasible.placing(places.place), Learner(places, what.audience)
+    packing = what.packing and what.packing.unless(places.are_workers)
 
-    def searcher(kind: type[Searches], places: Callable[[], int]) -> Searches:
-        return kind(
-            what.study, what.space, what.feasible, config, places, what.spent, _cluster(), what.audience, what.packing
-        )
+    def searcher(kind: type[Searches], slots: Callable[[], int]) -> Searches:
+        return kind(what.study, what.space, feasible, config, slots, what.spent, _cluster(), audience, packing)
 
     metric, direction = config.metrics[0], config.directions[0]
     if not config.pauses:
@@ -215,8 +255,8 @@ def _search(what: Drive, slots: Callable[[], int]) -> tuple[StudySearcher, Trial
 
 def _tuner(what: Drive, searcher: StudySearcher, scheduler: TrialScheduler | None, folder: Path) -> tune.Tuner:
     config = what.config
-    resources = {"cpu": config.cpus_per_trial} | ({"gpu": config.gpus_per_trial} if config.gpus_per_trial else {})
-    trainable = tune.with_resources(tune.with_parameters(SweepTrial, given=what.given), resources)
+    in_process = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
+    trainable = tune.with_resources(tune.with_parameters(SweepTrial, given=what.given), partial(reserved, in_process))
     return tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(

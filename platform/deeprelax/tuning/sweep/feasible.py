@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from deeprelax.config import RunConfig
 from deeprelax.errors import ConfigError
@@ -22,21 +22,30 @@ class Feasible:
     Args:
         config: of the sweep.
         trainable: what it names.
+        place: returns a requested run as this driver places it; None: all its replicas take turns in one process.
     """
 
-    def __init__(self, config: SweepConfig, trainable: Trainable) -> None:
+    def __init__(
+        self, config: SweepConfig, trainable: Trainable, place: Callable[[RunConfig], RunConfig] | None = None
+    ) -> None:
         self._config = config
         self._trainable = trainable
+        self._place = place
         self._tasks: dict[str, Task] = {}
 
+    def placing(self, place: Callable[[RunConfig], RunConfig]) -> Feasible:
+        """Return the same with another ``place``."""
+        return Feasible(self._config, self._trainable, place)
+
     def requested(self, suggested: Mapping[str, object]) -> RunConfig:
-        """Return the run that a suggestion means, with the trainable's config complete.
+        """Return the run that a suggestion means, with the trainable's config complete, and placed.
 
         Raises:
             ConfigError: a field is unknown or out of range.
         """
         asked = self._config.requested(suggested, holdout=self._config.holdout)
-        return asked.with_fields(trainable_config=self._trainable.configure(asked.trainable_config))
+        asked = asked.with_fields(trainable_config=self._trainable.configure(asked.trainable_config))
+        return self._place(asked) if self._place is not None else asked
 
     def runs(self, requested: RunConfig) -> list[RunConfig]:
         """Return the resolved runs of a trial, one a seed.

@@ -51,17 +51,18 @@ def command_of(config: RunConfig, trainable: Trainable) -> str:
     )
 
 
-def train_on_all(config: RunConfig, folder: Path) -> RunResult:
+def train_on_all(config: RunConfig, folder: Path, *, address: str | None = None) -> RunResult:
     """Train the configuration on all training data and judge it on the test set; what was made before is taken again.
 
     Of several drivers that end at the same time on one machine, one trains and the others wait.
 
     Args:
-        config: of the run, without a held-out part.
+        config: of the run, without a held-out part; its placement is that of the trials.
         folder: of the run's files.
+        address: of the trials' cluster.
     """
     with _alone(folder):
-        return _made(config, folder) or _train(config, folder)
+        return _made(config, folder) or _train(config, folder, address)
 
 
 def importances(standing: Standing) -> Mapping[str, float]:
@@ -96,14 +97,15 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _train(config: RunConfig, folder: Path) -> RunResult:
+def _train(config: RunConfig, folder: Path, address: str | None) -> RunResult:
     shutil.rmtree(folder, ignore_errors=True)
-    fields = config.model_dump(exclude={"trainable", "trainable_config", "method", "coupling", "placement"})
+    fields = config.model_dump(exclude={"trainable", "trainable_config", "method", "coupling", "placement", "address"})
     result = fit(
         config.trainable,
         coupling=config.make_coupling(),
         config=config.trainable_config,
-        local=True,
+        local=config.placement == "local",
+        address=address,
         run_dir=folder,
         show_progress=False,
         **fields,

@@ -22,19 +22,22 @@ from deeprelax.replica.checkpoint import write_json
 from deeprelax.tuning.space import Scalar, SearchSpace, find_space
 from deeprelax.tuning.study import Study, Terms
 from deeprelax.tuning.study.grid import grid
-from deeprelax.tuning.sweep.admission import own_node, require_room, shape_of
+from deeprelax.tuning.sweep.admission import own_node, require_room
 from deeprelax.tuning.sweep.config import SweepConfig
 from deeprelax.tuning.sweep.disk import saying_full
 from deeprelax.tuning.sweep.display import Board, done_of, parameters_of, shown, written
 from deeprelax.tuning.sweep.feasible import Feasible, check_feasible
 from deeprelax.tuning.sweep.finale import command_of, importances, run_of, train_on_all
 from deeprelax.tuning.sweep.keeping import Keeping, remove_checkpoints, superfluous
+from deeprelax.tuning.sweep.largest import Largest, largest
 from deeprelax.tuning.sweep.metrics import check_metrics
 from deeprelax.tuning.sweep.outcome import ERRORS
 from deeprelax.tuning.sweep.packing import Pack, Packing
 from deeprelax.tuning.sweep.pausing import run_folder
 from deeprelax.tuning.sweep.perturbation import check_movable
 from deeprelax.tuning.sweep.pictures import MISSING, draw_pictures
+from deeprelax.tuning.sweep.places import Places
+from deeprelax.tuning.sweep.placing import Wish, known_wish
 from deeprelax.tuning.sweep.result import SweepResult, reasons, write_best, write_summary, write_trials
 from deeprelax.tuning.sweep.standing import LEADING, Standing, cost_of
 
@@ -56,6 +59,7 @@ def sweep(  # noqa: PLR0913 - all that a driver decides for itself
     timeout: float | None = None,
     pack: Pack = "auto",
     address: str | None = None,
+    placement: str = "auto",
     show_progress: bool = True,
     verbose: bool = False,
     **fields: object,
@@ -74,6 +78,9 @@ def sweep(  # noqa: PLR0913 - all that a driver decides for itself
         timeout: seconds after which this driver begins no trial and gives the running ones back.
         pack: trials that a process is given at once, as :class:`~deeprelax.tuning.sweep.packing.Packing` says.
         address: of a running Ray cluster; None uses the connected one, or starts one on this machine.
+        placement: of the trials this driver trains: ``local`` (all replicas take turns in one process), ``ray`` (a
+            worker a replica, with ``run={"cpus_per_replica": …, "gpus_per_replica": …}``) or ``auto`` (where the sweep
+            ends sooner, see :func:`deeprelax.tuning.sweep.placing.sooner`). The numbers are the same.
         show_progress: a live table on a terminal, a line a finished trial elsewhere; on standard error.
         verbose: let Ray talk.
         fields: further fields of :class:`~deeprelax.tuning.sweep.config.SweepConfig`, such as ``trials=50, seeds=3,
@@ -108,9 +115,12 @@ def sweep(  # noqa: PLR0913 - all that a driver decides for itself
         check_movable(searched)
     _check_timeout(timeout)
     packing = Packing(pack, agreed)
-    _admit(agreed, address)
+    placing = _placing(placement, pack, largest(searched, Feasible(agreed, chosen)))
+    _admit(agreed, placing, address)
     with Study.open(called, terms, url=study, first=first) as opened:
-        return _sweep(_Sweep(chosen, searched, agreed, opened, address, timeout, packing, show_progress, verbose))
+        return _sweep(
+            _Sweep(chosen, searched, agreed, opened, placing, address, timeout, packing, show_progress, verbose)
+        )
 
 
 def resume_sweep(
@@ -120,6 +130,7 @@ def resume_sweep(
     timeout: float | None = None,
     pack: Pack = "auto",
     address: str | None = None,
+    placement: str = "auto",
     show_progress: bool = True,
     verbose: bool = False,
 ) -> SweepResult:
@@ -127,11 +138,11 @@ def resume_sweep(
 
     Args:
         name: of the study.
-        study: URL of its database, like ``timeout``, ``pack``, ``address``, ``show_progress`` and ``verbose`` as in
-            :func:`sweep`.
+        study: URL of its database; this and what follows is as in :func:`sweep`.
         timeout: seconds.
         pack: trials of a pack, or auto.
         address: of a cluster.
+        placement: of the trials.
         show_progress: on standard error.
         verbose: let Ray talk.
 
@@ -149,8 +160,26 @@ def resume_sweep(
                 "install the version of its package that the study was made with."
             )
         packing = Packing(pack, agreed)
-        _admit(agreed, address)
-        return _sweep(_Sweep(chosen, searched, agreed, opened, address, timeout, packing, show_progress, verbose))
+        placing = _placing(placement, pack, largest(searched, Feasible(agreed, chosen)))
+        _admit(agreed, placing, address)
+        return _sweep(
+            _Sweep(chosen, searched, agreed, opened, placing, address, timeout, packing, show_progress, verbose)
+        )
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """Where this driver is asked to train trials, and the largest of them."""
+
+    wish: Wish
+    largest: Largest
+
+
+def _placing(placement: str, pack: Pack, largest: Largest) -> _Placing:
+    wish = known_wish(placement)
+    if wish == "ray" and pack not in {"auto", 1}:
+        raise ConfigError(f"Invalid pack={pack} with placement='ray'. Must be 1 or auto: a pack shares one process.")
+    return _Placing(wish, largest)
 
 
 @dataclass(frozen=True)
@@ -161,6 +190,7 @@ class _Sweep:
     space: SearchSpace
     agreed: SweepConfig
     study: Study
+    placing: _Placing
     address: str | None
     timeout: float | None
     packing: Packing
@@ -230,6 +260,8 @@ def _drive(what: _Sweep) -> bool:
                 audience=Keeping(display, what.folder / "trials", what.standing, what.agreed.keep_best),
                 packing=what.packing,
                 ends=ends,
+                placement=what.placing.wish,
+                largest=what.placing.largest,
                 address=what.address,
                 verbose=what.verbose,
             )
@@ -250,6 +282,8 @@ def _result(what: _Sweep, standing: Standing, *, stopped: bool) -> SweepResult:
     if best is None:
         return result
     tried = run_of(best)
+    if what.placing.wish == "local":
+        tried = tried.with_fields(placement="local")
     config = tried.with_fields(holdout=0.0)
     write_best(what.folder, config)
     errors: Mapping[str, float] = cost_of(best).get(ERRORS, {})  # type: ignore[assignment]
@@ -263,7 +297,7 @@ def _result(what: _Sweep, standing: Standing, *, stopped: bool) -> SweepResult:
         config=config,
         command=command_of(config, what.trainable),
         chosen_by=command_of(tried, what.trainable),
-        final=None if stopped else train_on_all(config, what.folder / "best"),
+        final=None if stopped else train_on_all(config, what.folder / "best", address=what.address),
         importances=importances(standing),
         front=[trial.number for trial in standing.front] if len(metrics) > 1 else [],
     )
@@ -303,11 +337,13 @@ def _checked(name: str) -> str:
     return name
 
 
-def _admit(agreed: SweepConfig, address: str | None) -> None:
+def _admit(agreed: SweepConfig, placing: _Placing, address: str | None) -> None:
     """Refuse a trial that never fits the cluster which would be started here, before it is."""
     ray = sys.modules.get("ray")
     if address is None and not (ray is not None and ray.is_initialized()):
-        require_room([own_node()], shape_of(agreed.cpus_per_trial, agreed.gpus_per_trial))
+        node = own_node()
+        places = Places(agreed, placing.wish, placing.largest, lambda: [node], lambda: agreed.trials)
+        require_room([node], places.asked())
 
 
 def _check_timeout(timeout: float | None) -> None:

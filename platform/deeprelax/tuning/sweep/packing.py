@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from copy import copy
 from statistics import median
 from typing import Literal, TypeAlias
 
@@ -45,18 +47,27 @@ class Packing:
             )
         measured = pack == "auto" and config.scheduler == "none" and config.max_gradients is None
         self._fixed = None if measured else 1 if pack == "auto" else pack
+        self._alone: Callable[[], bool] | None = None
         self._most = MOST if config.sampler in {"random", "grid"} else MOST_LEARNING
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
 
     @property
     def size(self) -> int:
         """Return how many trials the next pack may have."""
+        if self._alone is not None and self._alone():
+            return 1
         if self._fixed is not None:
             return self._fixed
         if not self._seconds:
             return 1
         # The median, since the first trial of a process loads the data.
         return max(1, min(self._most, int(PACK_S / max(median(self._seconds), 1e-6))))
+
+    def unless(self, alone: Callable[[], bool]) -> Packing:
+        """Return the same, but with packs of one while ``alone()``: trials that do not share a process."""
+        found = copy(self)
+        found._alone = alone
+        return found
 
     def took(self, seconds: float, trials: int) -> None:
         """Hear how long a pack has been trained."""

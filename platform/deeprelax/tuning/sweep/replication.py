@@ -97,17 +97,64 @@ class Replication:
         """
         return self._judged([run.end(own) for run, own in zip(self._runs, seconds, strict=True)])
 
+    def close(self) -> None:
+        """Do nothing: nothing runs between two evaluations."""
+
     def _judged(self, rows: Sequence[Numbers]) -> Judgement:
-        names = [name for name in rows[0] if all(name in row for row in rows)]
-        columns = {name: [row[name] for row in rows] for name in names}
-        errors = {name: _standard_error(column) for name, column in columns.items()} if len(rows) > 1 else {}
-        return Judgement(
-            values={name: mean(column) for name, column in columns.items()},
-            errors=errors,
-            gradients=sum(row["gradient_evaluations_total"] for row in rows),
-            finished=all(run.finished for run in self._runs),
-            paused=any(run.paused for run in self._runs),
-        )
+        finished, paused = all(run.finished for run in self._runs), any(run.paused for run in self._runs)
+        return judged(rows, finished=finished, paused=paused)
+
+
+def judged(rows: Sequence[Numbers], *, finished: bool, paused: bool = False) -> Judgement:
+    """Return what the rows of all runs, as :func:`row_of` makes them, say together."""
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    columns = {name: [row[name] for row in rows] for name in names}
+    errors = {name: _standard_error(column) for name, column in columns.items()} if len(rows) > 1 else {}
+    return Judgement(
+        values={name: mean(column) for name, column in columns.items()},
+        errors=errors,
+        gradients=sum(row["gradient_evaluations_total"] for row in rows),
+        finished=finished,
+        paused=paused,
+    )
+
+
+def row_of(recorder: Recorder, seconds: float) -> dict[str, float]:
+    """Return a run's last evaluation with the cost so far."""
+    judgement = recorder.evaluation
+    return {name: value for name, value in judgement.items() if name.startswith("center/")} | {
+        "bytes_exchanged": recorder.cost()["bytes_exchanged"],
+        "gradient_evaluations_total": judgement["step"] * recorder.replicas,
+        "seconds": seconds,
+        "passes": judgement["passes"],
+    }
+
+
+def keep_result(recorder: Recorder, seconds: float, *, keeps: bool) -> None:
+    """Write the result of a run that has ended, and remove its checkpoints unless it ``keeps`` them."""
+    metrics = {name: value for name, value in recorder.evaluation.items() if name.startswith("center/")}
+    result = RunResult(
+        run_dir=recorder.store.path,
+        config=recorder.config,
+        metrics=metrics,
+        cost=recorder.cost() | {"seconds": seconds},
+    )
+    write_json(recorder.store.path / "result.json", result.summary())
+    if not keeps:
+        shutil.rmtree(recorder.store.checkpoints, ignore_errors=True)
+
+
+def open_recorder(config: RunConfig, folder: Path, *, resumes: bool = False) -> Recorder:
+    """Return the recorder of a new run in ``folder``, or of one that was paused there.
+
+    Versions and commit, which :meth:`RunStore.create` adds, are with the sweep: asking git takes longer than a trial.
+    """
+    if resumes:
+        store, _, saved = RunStore.reopen(folder.absolute())
+        return Recorder(store, config, Silence(), saved.cost)
+    store = RunStore(folder.absolute())
+    write_json(store.path / "config.json", config.job())
+    return Recorder(store, config, Silence(), {})
 
 
 class _Run:
@@ -119,19 +166,15 @@ class _Run:
         self.finished = self.paused = False
         self._config = config
         self._keeps = keeps
-        self._store, earlier = _store(config, folder.absolute(), resumes=resumes)
-        self._recorder = Recorder(self._store, config, Silence(), earlier)
-        self._rounds = restored_rounds(self._store.checkpoints)
+        self._recorder = open_recorder(config, folder, resumes=resumes)
+        checkpoints = self._recorder.store.checkpoints
+        self._rounds = restored_rounds(checkpoints)
         if pauses:
             every, total = config.plan(task).evaluate_every_steps, config.steps or 0
             self._rounds = PausingRounds(self._rounds, every=every, total=total)
-        self.local = LocalRun(
-            config=config, checkpoints=self._store.checkpoints, emit=self._recorder.take, rounds=self._rounds
-        )
-        self._steps: Iterator[None] = local_rounds(
-            task, config, self._store.checkpoints, self._recorder.take, self._rounds
-        )
-        self._seconds = seconds_of(self._store)
+        self.local = LocalRun(config=config, checkpoints=checkpoints, emit=self._recorder.take, rounds=self._rounds)
+        self._steps: Iterator[None] = local_rounds(task, config, checkpoints, self._recorder.take, self._rounds)
+        self._seconds = seconds_of(self._recorder.store)
 
     def advance(self) -> dict[str, float]:
         """Train to the next evaluation, the last one to the end; return it with the cost so far."""
@@ -146,48 +189,16 @@ class _Run:
         self.paused = ended and self._rounds.stop
         self.finished = ended and not self.paused
         if self.paused:
-            self._store.log({"event": PAUSED, "step": self._rounds.step, "seconds": self._seconds})
+            self._recorder.store.log({"event": PAUSED, "step": self._rounds.step, "seconds": self._seconds})
         if self.finished:
-            self._close()
-        return self._row()
+            keep_result(self._recorder, self._seconds, keeps=self._keeps)
+        return row_of(self._recorder, self._seconds)
 
     def end(self, seconds: float) -> dict[str, float]:
         """Hear that it was trained to its end; return the last evaluation with the cost."""
         self.finished, self._seconds = True, seconds
-        self._close()
-        return self._row()
-
-    def _row(self) -> dict[str, float]:
-        judged = self._recorder.evaluation
-        return {name: value for name, value in judged.items() if name.startswith("center/")} | {
-            "bytes_exchanged": self._recorder.cost()["bytes_exchanged"],
-            "gradient_evaluations_total": judged["step"] * self._recorder.replicas,
-            "seconds": self._seconds,
-            "passes": judged["passes"],
-        }
-
-    def _close(self) -> None:
-        row = self._row()
-        metrics = {name: value for name, value in row.items() if name.startswith("center/")}
-        result = RunResult(
-            run_dir=self._store.path,
-            config=self._config,
-            metrics=metrics,
-            cost=self._recorder.cost() | {"seconds": self._seconds},
-        )
-        write_json(self._store.path / "result.json", result.summary())
-        if not self._keeps:
-            shutil.rmtree(self._store.checkpoints, ignore_errors=True)
-
-
-def _store(config: RunConfig, folder: Path, *, resumes: bool) -> tuple[RunStore, Numbers]:
-    """Return the folder of a new run, or of one that was paused, and what it had cost by then."""
-    if resumes:
-        store, _, saved = RunStore.reopen(folder)
-        return store, saved.cost
-    # Versions and commit, which RunStore.create adds, are with the sweep: asking git takes longer than a trial.
-    write_json(folder / "config.json", config.job())
-    return RunStore(folder), {}
+        keep_result(self._recorder, seconds, keeps=self._keeps)
+        return row_of(self._recorder, seconds)
 
 
 def _standard_error(column: Sequence[float]) -> float:

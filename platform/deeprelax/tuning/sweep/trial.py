@@ -16,6 +16,7 @@ from deeprelax.reference import Reference
 from deeprelax.registry import resolve
 from deeprelax.replica.task import Task
 from deeprelax.tuning.sweep.disk import full_disk, is_full
+from deeprelax.tuning.sweep.nested import NestedReplication
 from deeprelax.tuning.sweep.outcome import (
     DISK_FULL,
     DIVERGED,
@@ -80,13 +81,14 @@ class PackConfig(TypedDict):
 class SweepTrial(Trainable):
     """A trial; Tune calls ``setup`` once a process, ``reset_config`` for every further trial in it, ``step`` to train.
 
-    All replicas of all seeds are in this process. What the trial's own code raises is a fact about the trial and part
-    of its result: the process lives on for the next one. A pack is to Tune one trial with one step.
+    All replicas of all seeds are in this process, or on workers in its placement group. What the trial's own code
+    raises is a fact about the trial and part of its result: the process lives on for the next one. A pack is to Tune
+    one trial with one step.
     """
 
     def setup(self, config: TrialConfig | PackConfig, given: Given) -> None:  # type: ignore[override]  # from with_parameters
         """Begin the first trial. Nothing is loaded here: what fails here, Tune takes for the death of the process."""
-        self._replication: Replication | None = None
+        self._replication: Replication | NestedReplication | None = None
         self._reference = Reference(**cast("dict[str, str]", given["reference"]))
         self._folder = Path(given["folder"])
         self._pauses, self._keeps = given.get("pauses", False), given.get("keeps", False)
@@ -144,24 +146,36 @@ class SweepTrial(Trainable):
                 self._replication = self._replicate()
             judgement = self._replication.advance()
         except Exception as error:  # noqa: BLE001 - whatever the trainable's code raises
-            self._replication = None
+            self._release()
             return _failure(error, self._folder)
         if judgement.paused:  # if it goes on here, then like anywhere else: what it is may have changed
             self._replication, self._resumes = None, True
         return _result(judgement)
 
     def _take(self, given: TrialConfig | PackConfig) -> None:
+        self._release()
         self._pack: list[TrialConfig] = json.loads(given["pack"]) if "pack" in given else []
         if "pack" not in given:
             self._begin(given)
 
+    def cleanup(self) -> None:
+        """End what still trains."""
+        self._release()
+
     def _begin(self, config: TrialConfig) -> None:
         self._config = config
-        self._replication = None
+        self._release()
         self._resumes = config.get("resumes", False)
 
-    def _replicate(self) -> Replication:
+    def _release(self) -> None:
+        if self._replication is not None:
+            self._replication.close()
+        self._replication = None
+
+    def _replicate(self) -> Replication | NestedReplication:
         folder, configs = self._folder_of(self._config), _configs(self._config)
+        if configs[0].placement == "ray":
+            return NestedReplication(self._reference, configs, folder, keeps=self._keeps)
         if self._resumes:
             configs = paused_configs(folder, [config.seed for config in configs])
         torch.set_num_threads(configs[0].threads or 1)
