@@ -37,7 +37,7 @@ lint: $(VENV)/.dev ## check style, format and which room imports which
 type: $(VENV)/.dev ## check the types, strictly, of library, tests, benchmarks and examples
 	@$(BIN)/mypy
 
-bench: $(VENV)/.run ## measure local step, loop, start-up, stacked replicas and sweeps, as ratios in one run
+bench: $(VENV)/.run ## measure local step, loop, start-up, exchange, stacked replicas and sweeps, as ratios in one run
 	@$(BIN)/python -m benchmarks.run
 
 clean: ## remove the virtual environment, builds and caches

@@ -17,6 +17,7 @@ from typing import Literal
 import click
 import torch
 from benchmarks.codec import codec_rows
+from benchmarks.exchange import exchange_rows
 from benchmarks.loop import loop_rows
 from benchmarks.measure import COLUMNS, How, Row
 from benchmarks.stacked import stacked_rows
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[How], list[Row]]] = {
     "step": lambda how: [row for size in SIZES for row in parle_rows(size, how)],
     "couplings": lambda how: coupling_rows(BAR_SIZE, how),
     "loop": loop_rows,
+    "exchange": exchange_rows,
     "sweep": sweep_rows,
     "stacked": stacked_rows,
     "codec": codec_rows,

@@ -52,6 +52,9 @@ class RunConfig(BaseModel):
         vectorize: whether replicas in one process are computed together, a step of all of them in one call: ``never``,
             ``auto`` (where it can be done and pays) or ``always`` (an error says why it cannot be done). The numbers
             are then equal to rounding, not bit for bit; the same setting gives the same numbers.
+        exchange: how messages travel on Ray: ``server`` (through Ray), ``shared_memory`` (through memory
+            shared with the center server; an error where a replica is on another machine) or ``auto`` (that, where it
+            can be). The numbers are the same.
         threads: of torch, per replica; None: 1 for models under 100,000 parameters, else cores // replicas, at least 1.
             The same number of threads gives the same numbers everywhere.
         evaluate_every: data passes between evaluations of the center.
@@ -86,6 +89,7 @@ class RunConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     placement: Placement = "ray"
     vectorize: Literal["never", "auto", "always"] = "never"
+    exchange: Literal["auto", "server", "shared_memory"] = "auto"
     threads: int | None = Field(default=None, ge=1)
     evaluate_every: float = Field(default=1.0, gt=0)
     checkpoint_every: float = Field(default=1.0, ge=0)
@@ -148,6 +152,10 @@ class RunConfig(BaseModel):
             raise ConfigError(
                 "Invalid vectorize='always'. Must be 'auto' or 'never' on Ray, where each replica has a process of its"
                 " own; or train in this process (local=True, --local)."
+            )
+        if self.exchange != "auto" and self.placement == "local":
+            raise ConfigError(
+                f"Invalid exchange={self.exchange!r}. Must be 'auto' in one process (local=True, --local)."
             )
         if self.flatness != "never":
             refuse_unmeasurable(task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deeprelax.tuning.space import Branch, Constant, Float, Int, Scalar, ScheduleDimension, SearchSpace
-from deeprelax_search_spaces.steps import learning_rate, momentum, sgd_step
+from deeprelax_search_spaces.steps import learning_rate, method, momentum, sgd_step
 
 
 def easgd() -> SearchSpace:
@@ -75,3 +75,33 @@ def elastic_sgd() -> SearchSpace:
             {**start, "method": "rsgd", "rsgd.rho.growth": 1e4},
         ),
     )
+
+
+def lsgd() -> SearchSpace:
+    """Return the space of leader SGD."""
+    spring = ScheduleDimension(
+        field="rho",
+        shapes=("constant", "exponential", "linear"),
+        start=(1e-3, 0.5),
+        change=(1.0, 10.0),
+        spans=(("fraction", (0.25, 1.0)),),
+        measure="kappa_out",
+        source="as for elastic_sgd; lr/rho must stay below 2(1+m)/(1+2m)",
+    )
+    return SearchSpace(
+        name="lsgd",
+        dimensions=(
+            method("lsgd"),
+            *sgd_step(),
+            Int(field="period", low=1, high=64, log=True, source="as for EASGD in arXiv:1412.6651, section 5"),
+            spring,
+        ),
+        summary="Leader SGD: the pull to the best replica by kappa_out and its scoping, the period and the step.",
+        source="The method: Teng et al., arXiv:1905.10395; the ranges are those of Elastic-SGD and EASGD.",
+        points=(
+            {
+                "lr.shape": "constant", "lr.effective": 0.1, "momentum.forgetting": 1.0, "period": 10,
+                "rho.shape": "constant", "rho.kappa_out": 0.1,
+            },
+        ),
+    )  # fmt: skip

@@ -1,6 +1,8 @@
-"""Parle: n replicas of Entropy-SGD on springs to their center."""
+"""Parle: n replicas of Entropy-SGD on springs to their center; and the same in groups."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from deeprelax.tuning.space import Int, Scalar, ScheduleDimension, SearchSpace
 from deeprelax_search_spaces.relaxation import inner_spring, slow_step
@@ -56,3 +58,18 @@ def parle() -> SearchSpace:
             },
         ),
     )  # fmt: skip
+
+
+def hierarchical_parle() -> SearchSpace:
+    """Return the space of hierarchical Parle: Parle's, and how seldom the groups meet."""
+    _, *shared = parle().dimensions
+    rarely = Int(
+        field="center_every", low=1, high=16, log=True, source="1 is Parle in groups; L2 >= L1 in arXiv:1707.00424"
+    )
+    return replace(
+        parle(),
+        name="hierarchical_parle",
+        dimensions=(method("hierarchical_parle"), *shared, rarely),
+        summary="Hierarchical Parle: Parle's own space, and the exchanges between two moves of the sheriff.",
+        points=tuple({**point, "center_every": 4} for point in parle().points),
+    )

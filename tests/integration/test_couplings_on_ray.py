@@ -1,7 +1,7 @@
 """Every coupling gives the same numbers through the center server as in one process.
 
-The replicas run in two warm actors, the same code as a Ray Train worker's: starting a Train run for each of twelve
-couplings would take minutes. What Ray Train adds is tested in test_fit_on_ray.py.
+The replicas run in two warm actors, the same code as a Ray Train worker's: starting a Train run for each
+coupling would take minutes. What Ray Train adds is tested in test_fit_on_ray.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 import deeprelax
 from deeprelax.config import RunConfig
 from deeprelax.coupling import METHODS, Coupling
+from deeprelax.exchange.choice import Transport
 from deeprelax.exchange.server.coordinator import Rules
 from deeprelax.exchange.server.servers import CenterServers
 from deeprelax.execution.entry import ENTRY, make_job
@@ -48,7 +49,7 @@ def workers(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
 
 
 def train_through_server(
-    coupling: Coupling, folder: Path, workers: list[Any], **fields: Any
+    coupling: Coupling, folder: Path, workers: list[Any], transport: Transport = "server", **fields: Any
 ) -> tuple[Path, list[dict[str, object]]]:
     """Return the folder of the last checkpoint and all rows."""
     chosen = find("digits")
@@ -67,6 +68,7 @@ def train_through_server(
         job=job,
         servers=tuple(servers.handles),  # type: ignore[typeddict-item]  # a NamedTuple, sent as a plain tuple
         replicas=coupling.replicas,
+        transport=transport,
         round_timeout_s=60.0,
         device="cpu",
     )
@@ -78,8 +80,13 @@ def train_through_server(
     return max(folder.iterdir()), rows
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_same_numbers_through_the_server_as_in_one_process(name: str, tmp_path: Path, workers: list[Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "transport"),
+    [*((name, "server") for name in METHODS), *((name, "auto") for name in ("sgd", "parle", "diloco"))],
+)
+def test_same_numbers_through_the_server_as_in_one_process(
+    name: str, transport: Transport, tmp_path: Path, workers: list[Any]
+) -> None:
     coupling = METHODS[name]() if METHODS[name].single_replica else METHODS[name](replicas=2)
 
     here = deeprelax.fit(
@@ -91,9 +98,11 @@ def test_same_numbers_through_the_server_as_in_one_process(name: str, tmp_path: 
         show_progress=False,
         steps=STEPS,
     )
-    saved, rows = train_through_server(coupling, tmp_path / "checkpoints", workers)
+    saved, rows = train_through_server(coupling, tmp_path / "checkpoints", workers, transport)
     evaluation = [row for row in rows if row["event"] == "evaluation"][-1]
 
+    taken = {(row["transport"], row["reason"]) for row in rows if row["event"] == "transport"}
+    assert taken == {("server" if transport == "server" else "shared_memory", None)}
     assert {metric: evaluation[metric] for metric in here.metrics} == here.metrics
     weights, expected = read_tensors(saved / "center.safetensors"), here.state_dict()
     assert weights.keys() == expected.keys()

@@ -18,13 +18,17 @@ from deeprelax.coupling.message import CenterStep, Message
 from deeprelax.errors import ExchangeError
 from deeprelax.exchange.base import drive
 from deeprelax.exchange.center import Center
+from deeprelax.exchange.choice import Transport, open_exchange
 from deeprelax.exchange.inprocess import run_together
 from deeprelax.exchange.meter import Meter
 from deeprelax.exchange.rounds import Rounds
 from deeprelax.exchange.server.client import ServerExchange
 from deeprelax.exchange.server.coordinator import Rules
 from deeprelax.exchange.server.servers import SHARD_BYTES, CenterServers, CenterState, Handles
+from deeprelax.exchange.shared_memory.client import SharedMemoryExchange
 from deeprelax.execution.watch import revived
+from deeprelax.execution.worker import Assignment
+from deeprelax.execution.worker import run_replica as run_worker
 from deeprelax.replica.replica import Replica, Steps
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -47,8 +51,10 @@ def start() -> Iterator[Start]:
         servers.close()
 
 
-def run_replica(servers: Handles, replica: int, replicas: int, job: dict[str, object]) -> ServerExchange:
-    exchange = ServerExchange(servers, replica, replicas)
+def run_replica(
+    servers: Handles, replica: int, replicas: int, job: dict[str, object], exchange: ServerExchange | None = None
+) -> ServerExchange:
+    exchange = exchange or ServerExchange(servers, replica, replicas)
     try:
         drive(toy_loop.quadratic(job, replica, "cpu", exchange.emit, dict), exchange)
     except ValueError as error:
@@ -99,10 +105,12 @@ def test_slices_and_shared_memory_change_no_number(start: Start, size: int, coun
     assert [exchange.meter.bytes_received for exchange in exchanges] == [31 * 12 * size] * 2
 
 
-@pytest.mark.parametrize("servers_used", [1, 3])
-@pytest.mark.parametrize(("codec", "overlap", "fragments"), [("int8", 0, 1), ("topk(0.02)", 1, 2)])
+@pytest.mark.parametrize(("transport", "servers_used"), [("server", 1), ("server", 3), ("shared_memory", 1)])
+@pytest.mark.parametrize(
+    ("codec", "overlap", "fragments"), [("int8", 0, 1), ("topk(0.02)", 1, 2), ("float32", 2, 1), ("float32", 1, 2)]
+)
 def test_coded_and_overlapped_replicas_get_the_numbers_of_one_process_and_every_byte_arrives(
-    start: Start, codec: str, overlap: int, fragments: int, servers_used: int
+    start: Start, codec: str, overlap: int, fragments: int, transport: Transport, servers_used: int
 ) -> None:
     coupling = Diloco(replicas=2, lr=0.1, period=4, codec=codec, overlap=overlap, fragments=fragments)
     expected, here = Rounds(), [steps_of(coupling, a) for a in range(2)]
@@ -113,7 +121,8 @@ def test_coded_and_overlapped_replicas_get_the_numbers_of_one_process_and_every_
     there = [steps_of(coupling, a) for a in range(2)]
 
     def run(index: int) -> Meter:
-        exchange = ServerExchange(servers.handles, index, 2)
+        exchange = open_exchange(transport, servers.handles, index, 2, round_timeout_s=60.0).exchange
+        assert isinstance(exchange, SharedMemoryExchange) == (transport == "shared_memory")
         drive(there[index][1], exchange)
         exchange.close()
         return exchange.meter
@@ -128,7 +137,8 @@ def test_coded_and_overlapped_replicas_get_the_numbers_of_one_process_and_every_
     counted, total = servers.traffic(), Meter.total(meters)
     assert (counted.bytes_received, counted.bytes_sent) == (total.bytes_sent, total.bytes_received)
     assert counted.phases == total.phases
-    assert 0 < total.phases["exchange"] < 0.27 * 8 * total.phases["join"]
+    share = 0.27 if coupling.codec else 1.0 + 1.0 / fragments
+    assert 0 < total.phases["exchange"] < share * 8 * total.phases["join"]
 
 
 def steps_of(coupling: Coupling, index: int) -> tuple[Replica, Steps[None]]:
@@ -146,6 +156,52 @@ def steps_of(coupling: Coupling, index: int) -> tuple[Replica, Steps[None]]:
         yield from replica.finish()
 
     return replica, loop()
+
+
+@pytest.mark.parametrize("transports", [("auto", "auto"), ("server", "auto")])
+def test_memory_and_ray_carry_replicas_of_one_run_to_the_same_numbers(
+    start: Start, transports: tuple[Transport, ...]
+) -> None:
+    servers, job = start(2), toy_loop.job(size=400_000, exchanges=30)
+    opened = [open_exchange(way, servers.handles, a, 2, round_timeout_s=60.0) for a, way in enumerate(transports)]
+    through_memory = [isinstance(one.exchange, SharedMemoryExchange) for one in opened]
+    assert through_memory == [way == "auto" for way in transports]
+    assert [one.why_not_memory for one in opened] == [None, None]
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(run_replica, servers.handles, a, 2, job, one.exchange) for a, one in enumerate(opened)]
+        exchanges = [one.result() for one in running]
+    assert same(servers.center_state(), alone_in_process(2, job, Rounds()))
+    bytes_of_all = [(exchange.meter.bytes_sent, exchange.meter.bytes_received) for exchange in exchanges]
+    assert bytes_of_all == [(31 * 12 * 400_000,) * 2] * 2
+    events = [row["event"] for row in servers.drain().rows]
+    assert events.count("finished") == 2
+    assert "lost" not in events, "the end of a connection is no loss once the replica has finished"
+
+
+def test_where_there_is_no_memory_to_share_a_replica_goes_through_ray_and_says_why(start: Start) -> None:
+    servers = start(2, parameter_bytes=2 * SHARD_BYTES)
+    opened = open_exchange("auto", servers.handles, 0, 2, round_timeout_s=60.0)
+    assert type(opened.exchange) is ServerExchange
+    assert "spread over several servers" in str(opened.why_not_memory)
+    opened.exchange.close()
+
+
+def test_memory_that_is_asked_for_and_not_there_ends_the_run_with_the_reason(start: Start) -> None:
+    servers = start(2, parameter_bytes=2 * SHARD_BYTES)
+    given = Assignment(
+        entry=toy_loop.ENTRY,
+        job=toy_loop.job(),
+        servers=tuple(servers.handles),  # type: ignore[typeddict-item]  # a NamedTuple, sent as a plain tuple
+        replicas=2,
+        transport="shared_memory",
+        round_timeout_s=60.0,
+        device="cpu",
+    )
+    run_worker(given, 0)
+    failure = servers.drain().failure
+    assert failure is not None
+    assert failure.kind == "ConfigError"
+    assert failure.message.startswith("Invalid exchange='shared_memory' for replica 0: the head offers none")
 
 
 @pytest.mark.parametrize("servers_used", [1, 2])

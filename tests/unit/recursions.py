@@ -58,6 +58,83 @@ def parle(
     return torch.stack(points, 1), torch.stack(centers)
 
 
+def deputies(
+    starts: Tensor,
+    noise: Tensor,
+    *,
+    groups: int,
+    center_every: int,
+    period: int,
+    lr: float,
+    momentum: float,
+    gamma: OfStep,
+    rho: OfStep,
+    averaging: float,
+    outer_lr: float,
+    outer_momentum: float,
+) -> Paths:
+    """Hierarchical Parle: groups of equally many workers, each around one deputy."""
+    count = len(starts) // groups
+    deputy, sheriff = starts.unflatten(0, (groups, count)).mean(1), starts.mean(0)
+    around, y, z = starts.clone(), starts.clone(), starts.clone()
+    v, outer_v = torch.zeros_like(y), torch.zeros_like(deputy)
+    points, centers = [], []
+    for k in range(noise.shape[1]):
+        force = slopes(y, noise[:, k]) + (y - around) / gamma(k)
+        v = momentum * v + force
+        y = y - lr * (force + momentum * v)
+        z = averaging * z + (1 - averaging) * y
+        if (k + 1) % period == 0:
+            outer = (deputy - z.unflatten(0, (groups, count)).mean(1)) + (deputy - sheriff) / rho(k)
+            outer_v = outer_momentum * outer_v + outer
+            deputy = deputy - outer_lr * (outer + outer_momentum * outer_v)
+            if (k + 1) % (period * center_every) == 0 or k + 1 == noise.shape[1]:
+                sheriff = deputy.mean(0)
+            around = deputy.repeat_interleave(count, 0)
+            y, z = around.clone(), around.clone()
+            centers.append(sheriff)
+        points.append(y)
+    return torch.stack(points, 1), torch.stack(centers)
+
+
+def leaders(
+    starts: Tensor,
+    noise: Tensor,
+    *,
+    groups: int,
+    period: int,
+    lr: float,
+    momentum: float,
+    rho: float,
+    group_rho: float,
+    chosen: list[int] | None = None,
+) -> Paths:
+    """Leader SGD in groups of equally many; the leaders of all that are chosen are added to ``chosen``."""
+    count = len(starts) // groups
+    x, v, losses = starts.clone(), torch.zeros_like(starts), torch.zeros(len(starts), dtype=starts.dtype)
+    leader = starts.mean(0)
+    own = leader.expand_as(starts)
+    points, centers = [], []
+    for k in range(noise.shape[1]):
+        gap = x - MINIMUM
+        losses = losses + 0.5 * ((gap @ HESSIAN) * gap).sum(1) + (noise[:, k] * x).sum(1)
+        force = slopes(x, noise[:, k]) + (x - leader) / rho
+        if groups > 1:
+            force = force + (x - own) / group_rho
+        v = momentum * v + force
+        x = x - lr * (force + momentum * v)
+        if (k + 1) % period == 0:
+            best = int(losses.argmin())
+            first = losses.unflatten(0, (groups, count)).argmin(1) + count * torch.arange(groups)
+            leader, own = x[best], x[first].repeat_interleave(count, 0)
+            losses = torch.zeros_like(losses)
+            centers.append(leader)
+            if chosen is not None:
+                chosen.append(best)
+        points.append(x)
+    return torch.stack(points, 1), torch.stack(centers)
+
+
 def easgd_by_all_reduce(
     starts: Tensor, noise: Tensor, *, period: int, lr: float, momentum: float, elasticity: float
 ) -> Paths:

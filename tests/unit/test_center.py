@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -55,6 +57,24 @@ def test_center_with_momentum_is_torch_sgd_on_the_gap() -> None:
         optimizer.step()
         center.advance([mean], [CenterStep(lr=0.7, momentum=0.9)])
         torch.testing.assert_close(center.vectors[0], parameter.detach(), rtol=1e-14, atol=1e-14)
+
+
+def test_a_step_of_0_leaves_the_center_and_the_groups_hear_their_means() -> None:
+    rounds = Rounds(Center([ZERO]))
+    said = [replace(message("center", MEAN * k, center_step=CenterStep(lr=0)), group=k % 2) for k in range(4)]
+    reply = rounds.complete(said)
+    assert torch.equal(reply.vectors[0], ZERO)
+    assert [reply.told(group).group[0].tolist() for group in (0, 1)] == [MEAN.tolist(), (2 * MEAN).tolist()]
+    assert reply.told(None).group == ()
+
+
+@pytest.mark.parametrize(("scores", "best"), [((2.0, 1.0, 1.0), 1), ((float("nan"), 9.0, 10.0), 1)])
+def test_where_members_are_ranked_the_first_best_takes_the_place_of_the_mean(
+    scores: tuple[float, ...], best: int
+) -> None:
+    rounds = Rounds(Center([ZERO]))
+    said = [replace(message("center", MEAN + k), score=score) for k, score in enumerate(scores)]
+    assert torch.equal(rounds.complete(said).vectors[0], MEAN + best)
 
 
 def test_center_is_bitwise_the_mean_when_it_is_the_mean() -> None:

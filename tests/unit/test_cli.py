@@ -134,6 +134,10 @@ BAD = {
     "precision": Bad(fit("--precision", "fp16"), ["precision='fp16'", "'float32' or 'bf16'"]),
     "clip": Bad(fit("--clip-norm", "0"), ["clip_norm=0.0", "greater than 0"]),
     "accumulate": Bad(fit("--accumulate", "0"), ["accumulate=0", "greater than or equal to 1"]),
+    "exchange": Bad(fit("--exchange", "gloo"), ["exchange='gloo'", "'auto', 'server' or 'shared_memory'"]),
+    "exchange of one process": Bad(
+        ["fit", "digits", "--local", "--exchange", "server"], ["exchange='server'", "Must be 'auto'", "--local"]
+    ),
     "threads": Bad(fit("--threads", "0"), ["threads=0", "greater than or equal to 1"]),
     "report": Bad(fit("--report", "all"), ["report", "'all'", "'replicas' or 'ensemble'"]),
     "keep": Bad(fit("--keep-checkpoints", "0"), ["keep_checkpoints=0", "greater than or equal to 1"]),

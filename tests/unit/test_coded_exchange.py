@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from deeprelax.coupling import METHODS, Coupling, LocalSgd
 from deeprelax.coupling.codec import Codec, Int8, read_codec
 from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
+from deeprelax.errors import ConfigError
 from deeprelax.exchange.inprocess import run_together
 from deeprelax.exchange.meter import Meter
 from deeprelax.exchange.rounds import Rounds
 from deeprelax.replica.line import Line
 from deeprelax.replica.replica import Replica
 
-TOGETHER = [name for name, method in METHODS.items() if not method.single_replica]
+TOGETHER = [name for name, method in METHODS.items() if not method.single_replica and not method.whole]
 CODECS = ["bf16", "int8", "int4", "topk(0.5)"]
 
 
@@ -266,3 +267,9 @@ def test_a_coded_run_resumes_bit_for_bit(method: str, codec: str, tmp_path: Path
     whole = interruptions.train(tmp_path / "whole", **settings)
     interruptions.train_interrupted(tmp_path / "parts", **settings)
     interruptions.assert_same_run(interruptions.continued(tmp_path / "parts"), whole)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.whole])
+def test_groups_and_leaders_are_told_in_full(name: str) -> None:
+    with pytest.raises(ConfigError, match="Must be float32: a codec says the difference to one center"):
+        coupling_of(name, codec="int8")

@@ -161,6 +161,7 @@ def test_a_run_in_fragments_resumes_bit_for_bit(method: str, fields: dict[str, A
     ("make", "words"),
     [
         (lambda: LocalSgd(period=3, fragments=4), "Must be at most 3"),
+        (lambda: METHODS["hierarchical_parle"](fragments=2), "Must be 1: groups and leaders of hierarchical_parle"),
         (lambda: LocalSgd(period=6, fragments=2, overlap=3), "Must be < 3"),
         (lambda: Sgd(replicas=2, fragments=2), "exchanges everything or nothing"),
         (lambda: EntropySgd(fragments=2), "exchanges everything or nothing"),

@@ -347,6 +347,7 @@ def test_replicas_computed_in_one_call_overlap_too(tmp_path: Path) -> None:
         (lambda: LocalSgd(period=5, overlap=5), "Must be < 5, the shortest"),
         (lambda: LocalSgd(period="lin(2,9)", overlap=2), "Must be < 2, the shortest"),
         (lambda: METHODS["elastic_sgd"](overlap=1), "Must be < 1, the shortest"),
+        (lambda: METHODS["lsgd"](overlap=1), "Must be 0: a replica of lsgd goes on from its group or leader"),
         (lambda: Sgd(replicas=2, overlap=1), "cannot step before it has the mean gradient"),
         (lambda: EntropySgd(overlap=1), "entropy_sgd has one replica"),
         (lambda: Parle(overlap=3, consensus="averaged"), "the outer step of averaged needs the mean"),

@@ -59,6 +59,29 @@ def test_who_took_part_collects_the_mean_before_or_after_the_head_has_closed_the
     asyncio.run(scenario())
 
 
+def test_each_member_collects_the_mean_of_its_group_and_one_that_missed_the_round_the_center_alone() -> None:
+    async def say(shard: Direct, member: Member, value: float, group: int) -> None:
+        header = Message(
+            kind="center", vectors=(), step=0, exchanges=0, center_steps=(CenterStep(),), group=group, score=-value
+        )
+        await shard.deposit(member, header, pack([torch.full((2,), value)]))
+
+    async def heard(shard: Direct, member: Member) -> list[float]:
+        return [float(vector[0]) for vector in unpack(await asyncio.wait_for(shard.collect(member), 1))]
+
+    async def scenario() -> None:
+        shard = await begun()
+        await say(shard, A, 1.0, group=0)
+        await say(shard, B, 3.0, group=1)
+        await shard.close([A, B], False)
+        assert (await heard(shard, A), await heard(shard, B)) == ([3.0, 1.0], [3.0, 3.0]), "the best of all, of each"
+        await say(shard, B, 9.0, group=1)
+        await shard.current(B)
+        assert await heard(shard, B) == [3.0]
+
+    asyncio.run(scenario())
+
+
 def test_a_newcomers_deposit_outlives_the_round_that_it_missed() -> None:
     async def scenario() -> None:
         shard = await begun()

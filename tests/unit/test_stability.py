@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tests.unit.quadratics import HESSIAN, kept, noise_table, spread_starts, train
 
-from deeprelax.coupling import Coupling, Eamsgd, Easgd, ElasticSgd, EntropySgd, Hj, Lookahead, Parle, Rsgd, Sgd
+from deeprelax.coupling import Coupling, Eamsgd, Easgd, ElasticSgd, EntropySgd, Hj, Lookahead, Lsgd, Parle, Rsgd, Sgd
 from deeprelax.coupling.stability import elastic_limit, fixed_point_limit, held_stiffness, nesterov_limit
 from deeprelax.errors import ConfigError, UnstableError
 from deeprelax.schedules import Position, Schedule, parse
@@ -122,6 +122,8 @@ def test_spring_and_curvature_together_obey_the_nesterov_limit_in_the_library(fa
         (Parle(lr=0.1, gamma=1, rho=0.4), ["rho=0.4", "outer_lr·(1 + 1/rho) = 3.5", "Must be < 2", "rho > 1 there"]),
         (Parle(lr=0.1, gamma=1, rho=0.7, outer_momentum=0.9), ["rho=0.7", "Must be < 1.357"]),
         (ElasticSgd(lr=0.1, rho="exp(1,0.05)"), ["rho=", "lr/rho", "Must be < 1.357"]),
+        (Lsgd(lr=0.1, rho=0.05), ["rho=0.05", "lr/rho = 2", "Must be < 1.357"]),
+        (Lsgd(lr=0.1, rho=0.1, group_rho=0.2, groups=2), ["rho=0.1", "lr·(5 + 1/rho) = 1.5", "rho > 0.1167"]),
         (EntropySgd(lr=0.1, gamma=0.05, momentum=0), ["gamma=0.05", "lr/gamma = 2", "Must be < 2"]),
         (EntropySgd(lr=0.1, gamma=0.05, spring="decoupled"), ["gamma=0.05", "Must be < 2"]),
         (Hj(lr=0.1, gamma=0.05), ["gamma=0.05", "lr/gamma = 2", "Must be < 1.357"]),
@@ -153,6 +155,8 @@ LIMIT = nesterov_limit(0.9)
         (Parle(lr=0.1, gamma=1, rho=1 + 1e-9), False),
         (ElasticSgd(lr=0.1, rho=0.1 / LIMIT * (1 + 1e-9)), False),
         (ElasticSgd(lr=0.1, rho=0.1 / LIMIT * (1 - 1e-9)), True),
+        (Lsgd(lr=0.1, groups=2, rho=0.2 / LIMIT, group_rho=0.2 / LIMIT * (1 + 1e-9)), False),
+        (Lsgd(lr=0.1, groups=2, rho=0.2 / LIMIT, group_rho=0.2 / LIMIT * (1 - 1e-9)), True),
         (EntropySgd(lr=0.1, gamma=0.05, spring="decoupled"), True),
         (EntropySgd(lr=0.1, gamma=0.05 + 1e-9, spring="decoupled"), False),
         (Easgd(lr=0.1, replicas=3, elasticity=1.5), True),

@@ -62,6 +62,12 @@ _STOPPED = 130
     metavar="WHEN",
     help="With --local, compute all replicas in one call: 'auto' where it pays, 'always', 'never'. Equal to rounding.",
 )
+@click.option(
+    "--exchange",
+    default="auto",
+    metavar="WAY",
+    help="Messages on Ray go by 'shared_memory', by the 'server' through Ray, or 'auto': memory where it can be.",
+)
 @click.option("--threads", type=int, help="Torch threads of a replica.  [default: cores // replicas, at least 1]")
 @click.option("--report", multiple=True, metavar="WHAT", help="Judge 'replicas' and their 'ensemble' too, at the end.")
 @click.option(

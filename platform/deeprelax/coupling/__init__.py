@@ -7,9 +7,11 @@ from deeprelax.coupling.easgd import Easgd
 from deeprelax.coupling.elastic_sgd import ElasticSgd
 from deeprelax.coupling.entropy_sgd import EntropySgd
 from deeprelax.coupling.heat import Heat
+from deeprelax.coupling.hierarchical_parle import HierarchicalParle
 from deeprelax.coupling.hj import Hj
 from deeprelax.coupling.local_sgd import LocalSgd
 from deeprelax.coupling.lookahead import Lookahead
+from deeprelax.coupling.lsgd import Lsgd
 from deeprelax.coupling.methods import METHODS, coupling_type, make_coupling, register
 from deeprelax.coupling.parle import Parle
 from deeprelax.coupling.rsgd import Rsgd
@@ -24,9 +26,11 @@ __all__ = [
     "ElasticSgd",
     "EntropySgd",
     "Heat",
+    "HierarchicalParle",
     "Hj",
     "LocalSgd",
     "Lookahead",
+    "Lsgd",
     "Parle",
     "Rsgd",
     "Sgd",

@@ -21,6 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from torch import Tensor
 
+from deeprelax.coupling.codec import Codec
 from deeprelax.coupling.fields import CodecField, Momentum, PeriodField, Rate
 from deeprelax.coupling.inner import OPTIMIZERS, Force, Inner, OptionValue, SpringMode, make_optimizer
 from deeprelax.coupling.message import CenterStep, Kind
@@ -37,7 +38,10 @@ With fragments, too, it holds the center where the method has no vector of its o
 """
 
 Knobs = Mapping[str, float]
-"""The values of a coupling's schedules at one step by field name, and ``elapsed``: steps since the last exchange."""
+"""The values of a coupling's schedules at one step by field name, and those of :data:`NO_SCHEDULES`."""
+
+NO_SCHEDULES = ("elapsed", "exchanges", "final")
+"""Steps since the last exchange; completed exchanges; 1 at the last step of a run, else 0."""
 
 
 class Coupling(BaseModel):
@@ -103,6 +107,10 @@ class Coupling(BaseModel):
     exchanges: ClassVar[Literal["gradient", "weights"]] = "weights"
     """Where an exchange stands: before the local step, with the gradient at hand, or after it."""
     kind: ClassVar[Kind] = "center"
+    ranked: ClassVar[bool] = False
+    """True for methods whose center is the best replica, by its loss since the last exchange, and not the mean."""
+    whole: ClassVar[bool] = False
+    """True for methods of groups or leaders: a message is all of a replica, as it is, and the replica waits for it."""
     single_replica: ClassVar[bool] = False
     """True for methods that are defined for one replica only."""
 
@@ -139,9 +147,21 @@ class Coupling(BaseModel):
             make_optimizer(optimizer, [torch.nn.Parameter(torch.zeros(1))], options)
         return options
 
+    @field_validator("codec")
+    @classmethod
+    def _understood(cls, codec: Codec | None) -> Codec | None:
+        if codec is not None and cls.whole:
+            raise ConfigError(
+                f"Must be float32: a codec says the difference to one center, and {cls.method()} tells of groups or"
+                " leaders, too."
+            )
+        return codec
+
     @field_validator("fragments")
     @classmethod
     def _divides(cls, fragments: int, info: ValidationInfo) -> int:
+        if fragments > 1 and cls.whole:
+            raise ConfigError(f"Must be 1: groups and leaders of {cls.method()} are formed of whole replicas.")
         if fragments > 1 and (cls.kind == "mean" or cls.single_replica):
             raise ConfigError(f"Must be 1: {cls.method()} exchanges everything or nothing.")
         if fragments > 1 and info.data.get("momentum_policy") == "reset":
@@ -154,6 +174,8 @@ class Coupling(BaseModel):
     @field_validator("overlap")
     @classmethod
     def _possible(cls, overlap: int, info: ValidationInfo) -> int:
+        if overlap and cls.whole:
+            raise ConfigError(f"Must be 0: a replica of {cls.method()} goes on from its group or leader, and waits.")
         if overlap and cls.kind == "mean":
             raise ConfigError(f"Must be 0: a replica of {cls.method()} cannot step before it has the mean gradient.")
         if overlap and cls.single_replica:
@@ -224,6 +246,13 @@ class Coupling(BaseModel):
     def center_step(self, knobs: Knobs) -> CenterStep:
         """Return how the center moves towards the mean of the messages."""
         return CenterStep()
+
+    def group(self, index: int) -> int | None:
+        """Return the group of replica ``index``, if its members exchange a mean of their own."""
+        return None
+
+    def receive_group(self, w: Weights, mean: Tensor, knobs: Knobs) -> None:
+        """Take in the mean of the group, before :meth:`receive` takes in the center; ``mean`` is read-only."""
 
     def receive(self, w: Weights, center: Tensor, knobs: Knobs, generator: torch.Generator) -> None:
         """Take in the new center (or the mean, if ``kind`` is ``mean``); ``center`` is read-only."""

@@ -6,7 +6,8 @@ vectors travel, and an exchange never learns which method runs (the "sans-IO" st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
@@ -33,7 +34,7 @@ class CenterStep:
     step.
 
     Args:
-        lr: step of the center, > 0.
+        lr: step of the center, >= 0; 0 leaves it where it is.
         momentum: in [0, 1).
     """
 
@@ -66,6 +67,10 @@ class Message:
         phase: for the count of bytes.
         stage: a ``post`` is answered by :func:`acknowledged` at once, and its vectors are the message's own; the
             ``collect`` that follows it has no vectors and is answered by the reply.
+        group: the replicas among which this one also hears the mean; None: none but all.
+        score: by which the members are ranked; where it is given, the vectors of the member with the lowest take the
+            place of the mean of all (and of the group), the first of them in replica order.
+        finite: whether all vectors are, if the transport has looked on its way; None: it has not.
     """
 
     kind: Kind
@@ -78,6 +83,9 @@ class Message:
     slices: tuple[Slice, ...] = ()
     phase: Phase = "exchange"
     stage: Stage = "whole"
+    group: int | None = None
+    score: float | None = None
+    finite: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +101,8 @@ class Reply:
         members: replicas that took part.
         stop: the run was asked to stop: save and return.
         codecs: as in the message; the difference is to what the members were told before.
+        group: the mean (or the best) of the member's group, if it has one; as ``vectors``.
+        groups: the same of every group, until each member is told its own; see :meth:`told`.
     """
 
     vectors: tuple[Tensor, ...]
@@ -102,6 +112,12 @@ class Reply:
     members: int = 1
     stop: bool = False
     codecs: Codecs = ()
+    group: tuple[Tensor, ...] = ()
+    groups: Mapping[int, tuple[Tensor, ...]] = field(default_factory=dict)
+
+    def told(self, group: int | None) -> Reply:
+        """Return what the members of a group hear; no group's mean if none was computed."""
+        return replace(self, group=() if group is None else self.groups.get(group, ()), groups={})
 
 
 def acknowledged(message: Message) -> Reply:

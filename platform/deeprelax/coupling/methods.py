@@ -11,9 +11,11 @@ from deeprelax.coupling.easgd import Easgd
 from deeprelax.coupling.elastic_sgd import ElasticSgd
 from deeprelax.coupling.entropy_sgd import EntropySgd
 from deeprelax.coupling.heat import Heat
+from deeprelax.coupling.hierarchical_parle import HierarchicalParle
 from deeprelax.coupling.hj import Hj
 from deeprelax.coupling.local_sgd import LocalSgd
 from deeprelax.coupling.lookahead import Lookahead
+from deeprelax.coupling.lsgd import Lsgd
 from deeprelax.coupling.parle import Parle
 from deeprelax.coupling.rsgd import Rsgd
 from deeprelax.coupling.sgd import Sgd
@@ -22,7 +24,8 @@ from deeprelax.errors import ConfigError, nearest
 METHODS: dict[str, type[Coupling]] = {
     method.method(): method
     for method in (
-        Sgd, LocalSgd, Easgd, Eamsgd, ElasticSgd, Rsgd, EntropySgd, Hj, Heat, Parle, Lookahead, Diloco,
+        Sgd, LocalSgd, Easgd, Eamsgd, ElasticSgd, Rsgd, EntropySgd, Hj, Heat, Parle, HierarchicalParle,
+        Lsgd, Lookahead, Diloco,
     )
 }  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from deeprelax.coupling.message import CenterStep, Slice
 
 Vectors = Sequence[Tensor]
+Move = Callable[[], None]
+
+_BLOCK_ELEMENTS = 1 << 18  # of float32: 1 MB, so that what is computed in between stays in a core's cache
 
 
 def mean_of(members: Sequence[Vectors]) -> list[Tensor]:
@@ -18,15 +22,17 @@ def mean_of(members: Sequence[Vectors]) -> list[Tensor]:
     Args:
         members: one sequence of flat tensors per member; all alike in number, shape and dtype.
     """
-    first, *rest = members
-    sums = [vector.clone() for vector in first]
-    for vectors in rest:
-        for total, vector in zip(sums, vectors, strict=True):
-            total.add_(vector)
-    if rest:
-        for total in sums:
-            total.div_(len(members))
-    return sums
+    return [_mean(said, torch.empty_like(said[0])) for said in zip(*members, strict=True)]
+
+
+def _mean(said: Vectors, out: Tensor) -> Tensor:
+    first, *rest = said
+    if not rest:
+        return out.copy_(first)
+    torch.add(first, rest[0], out=out)
+    for vector in rest[1:]:
+        out.add_(vector)
+    return out.div_(len(said))
 
 
 def mean_scalars(members: Sequence[Sequence[float]]) -> tuple[float, ...]:
@@ -40,8 +46,11 @@ class Center:
     Holds one copy of the parameters, a second one once a step with momentum was made, and one more with a codec.
 
     Attributes:
+        vectors: where the center lies; another place may be set that holds the same values.
+        velocity: its momentum.
         known: with a codec, the center as the replicas know it; empty while they know it exactly.
         unsaid: of means that travelled with a codec, what the replicas have not been told yet.
+        make: makes the moves of a step, which do not depend on each other.
     """
 
     def __init__(self, vectors: Vectors) -> None:
@@ -49,19 +58,27 @@ class Center:
         self.velocity: list[Tensor] = []
         self.known: list[Tensor] = []
         self.unsaid: list[Tensor] = []
+        self.make: Callable[[Sequence[Move]], None] = make_in_turn
 
     def advance(self, mean: Vectors, steps: Sequence[CenterStep]) -> None:
         """Move the center towards ``mean``, each vector by its own :class:`CenterStep`."""
+        self.meet([mean], steps)
+
+    def meet(self, members: Sequence[Vectors], steps: Sequence[CenterStep]) -> None:
+        """Move the center towards the mean of the members, each vector by its own :class:`CenterStep`.
+
+        On a CPU this goes block by block; no element depends on another one, so blocks change no number.
+        """
         self.prepare(steps, coded=False)
-        for i, (center, target, step) in enumerate(zip(self.vectors, mean, steps, strict=True)):
-            if step.is_mean:
-                center.copy_(target)
+        moves: list[Move] = []
+        for i, (center, step, *said) in enumerate(zip(self.vectors, steps, *members, strict=True)):
+            if not step.lr:
                 continue
-            gap = center - target
-            if step.momentum:
-                self.velocity[i].mul_(step.momentum).add_(gap)
-                gap.add_(self.velocity[i], alpha=step.momentum)
-            center.sub_(gap, alpha=step.lr)
+            velocity = self.velocity[i] if step.momentum else None
+            size = _BLOCK_ELEMENTS if center.device.type == "cpu" else max(1, center.numel())
+            parts = (slice(begin, begin + size) for begin in range(0, center.numel(), size))
+            moves += [partial(_meet_, part, center, velocity, said, step) for part in parts]
+        self.make(moves)
 
     def part(self, slices: Sequence[Slice]) -> Center:
         """Return the center of some elements, the first vectors' ``slices``; what moves there moves here."""
@@ -69,6 +86,7 @@ class Center:
         for name in ("vectors", "velocity", "known", "unsaid"):
             whole = getattr(self, name)
             setattr(part, name, [v[begin:end] for v, (begin, end) in zip(whole, slices, strict=False)])
+        part.make = self.make
         return part
 
     def prepare(self, steps: Sequence[CenterStep], *, coded: bool) -> None:
@@ -90,6 +108,26 @@ class Center:
         for name in ("velocity", "known", "unsaid"):
             setattr(center, name, [vector.clone() for vector in _series(state, name)])
         return center
+
+
+def _meet_(part: slice, center: Tensor, velocity: Tensor | None, said: Vectors, step: CenterStep) -> None:
+    """Move a part of a vector of the center towards the mean of what the members said of it."""
+    center, said = center[part], [vector[part] for vector in said]
+    if step.is_mean:
+        _mean(said, center)
+        return
+    gap = _mean(said, torch.empty_like(center))
+    torch.sub(center, gap, out=gap)
+    if velocity is not None:
+        v = velocity[part].mul_(step.momentum).add_(gap)
+        gap.add_(v, alpha=step.momentum)
+    center.sub_(gap, alpha=step.lr)
+
+
+def make_in_turn(moves: Sequence[Move]) -> None:
+    """Make all moves in this thread."""
+    for move in moves:
+        move()
 
 
 def _series(state: Mapping[str, Tensor], name: str) -> list[Tensor]:

@@ -44,13 +44,15 @@ def take_turns(
         reply = rounds.complete(messages) if stage != "collect" else posted
         assert reply is not None, "a message is posted before its reply is collected"
         if len(messages) > 1 and stage != "collect":
-            received = payload_bytes(reply.vectors)
             for meter, message in zip(meters, messages, strict=bool(meters)):
+                told = reply.told(message.group)
+                received = payload_bytes((*told.vectors, *told.group))
                 meter.count(message.phase, sent=payload_bytes(message.vectors), received=received)
-        # Replica 0 comes last: when it judges the center, the others have said how they stand at this exchange.
         if stage == "post":
-            posted, reply = reply, acknowledged(messages[0])
-        said = [_advance(replica, reply) for replica in reversed(replicas)]
+            posted = reply
+        heard = [acknowledged(message) if stage == "post" else reply.told(message.group) for message in messages]
+        # Replica 0 comes last: when it judges the center, the others have said how they stand at this exchange.
+        said = [_advance(replica, own) for replica, own in zip(reversed(replicas), reversed(heard), strict=True)]
         messages = yield from _answered(replicas, said[::-1])
         assert len(messages) in (0, len(replicas)), "replicas must exchange equally often"
         yield ()

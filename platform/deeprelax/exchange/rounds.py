@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
 
 from deeprelax.coupling.message import Codecs, Message, Reply
 from deeprelax.errors import ExchangeError
@@ -45,11 +48,15 @@ class Rounds:
             )
         reply = self._join(messages) if messages[0].kind == "join" else self._exchange(messages)
         for message in messages:
-            self.meter.count(message.phase, sent=payload_bytes(reply.vectors), received=payload_bytes(message.vectors))
+            told = reply.told(message.group)
+            sent = payload_bytes((*told.vectors, *told.group))
+            self.meter.count(message.phase, sent=sent, received=payload_bytes(message.vectors))
         return reply
 
     def finite(self, message: Message) -> bool:
         """Return whether all of the message's vectors are finite, coded ones as numbers."""
+        if message.finite is not None:
+            return message.finite
         if message.codecs and self.center is None:
             return True  # said before a group started again; it is not averaged
         vectors = coded.opened(message, self._about(message))
@@ -70,16 +77,18 @@ class Rounds:
         if self.center is not None and first.kind == "center":
             self.center.prepare(first.center_steps, coded=bool(codecs))
         center = self._about(first)
-        mean: Vectors = mean_of([coded.opened(message, center) for message in messages])
+        members = [coded.opened(message, center) for message in _counted(messages)]
         self.step, self.exchanges = first.step, first.exchanges + 1
         if first.kind == "center":
             assert center is not None, "replicas join before they exchange"
-            center.advance(mean, first.center_steps)
-            mean = coded.told(center, codecs) if codecs else center.vectors
-        elif codecs:
-            assert self.center is not None, "replicas join before they exchange"
-            mean = coded.averaged(self.center, mean, codecs)
-        return self._reply(mean, messages, codecs)
+            center.meet(members, first.center_steps)
+            words = coded.told(center, codecs) if codecs else center.vectors
+        else:
+            words = mean_of(members)
+            if codecs:
+                assert self.center is not None, "replicas join before they exchange"
+                words = coded.averaged(self.center, words, codecs)
+        return replace(self._reply(words, messages, codecs), groups=_means_of_groups(messages))
 
     def _reply(self, vectors: Vectors, messages: Sequence[Message], codecs: Codecs = ()) -> Reply:
         return Reply(
@@ -91,3 +100,19 @@ class Rounds:
             members=len(messages),
             stop=self.stop,
         )
+
+
+def _counted(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return the messages that are averaged: all of them, or the best one where they are ranked."""
+    scores = [math.inf if message.score is None or math.isnan(message.score) else message.score for message in messages]
+    return messages if messages[0].score is None else [messages[scores.index(min(scores))]]
+
+
+def _means_of_groups(messages: Sequence[Message]) -> dict[int, tuple[Tensor, ...]]:
+    groups: dict[int, list[Message]] = {}
+    for message in messages:
+        if message.group is not None:
+            groups.setdefault(message.group, []).append(message)
+    return {
+        group: tuple(mean_of([message.vectors for message in _counted(members)])) for group, members in groups.items()
+    }

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from deeprelax.exchange.choice import Transport
 from deeprelax.exchange.server.coordinator import LEASE_S, ROUND_TIMEOUT_S, Row, Rules
 from deeprelax.exchange.server.servers import CenterServers, CenterState
 from deeprelax.execution.cluster import Placement, connected
@@ -42,6 +43,7 @@ def launch(
     take: Callable[[Row], None],
     *,
     entry: str = ENTRY,
+    transport: Transport = "auto",
     restored: CenterState | None = None,
     parameter_bytes: int = 0,
     cut: threading.Event | None = None,
@@ -60,6 +62,7 @@ def launch(
             ``restarted`` and ``finished`` rows of the server; last with its ``traffic``: the bytes that arrived there
             and left, which are those that left the replicas and arrived there unless one was lost.
         entry: ``module:function`` that returns a replica's loop; see :func:`deeprelax.execution.entry.replica_loop`.
+        transport: see :data:`deeprelax.exchange.choice.Transport`.
         restored: the center of a resumed run.
         parameter_bytes: see :meth:`CenterServers.start`.
         cut: set by another thread to end the run at once, without saving.
@@ -87,6 +90,7 @@ def launch(
                 job=dict(job),
                 servers=(servers.handles.head, servers.handles.shards),
                 replicas=placement.replicas,
+                transport=transport,
                 round_timeout_s=tolerance.round_timeout_s,
                 device="cuda" if "GPU" in room.resources else "cpu",
             )

@@ -77,6 +77,8 @@ class Recorder:
             self.endings[kind].append(_numbers(event))
         elif kind == "vectorize" and event["reason"]:
             self.display.happened(f"replicas one by one: {event['reason']}")
+        elif kind == "transport" and event["reason"]:
+            self.display.happened(f"replica {event['replica']} not through shared memory: {event['reason']}")
         elif kind in _NEWS:
             self.display.happened(f"replica {event.get('replica')}: {kind} at step {event.get('step')}")
 

@@ -60,6 +60,6 @@ def run_on_ray(
         verbose=verbose,
     )
     tolerance = Tolerance(max_failures=config.max_failures, elastic=coupling.survives_loss)
-    asked = launch(job, placement, tolerance, take, restored=restored, cut=cut)
+    asked = launch(job, placement, tolerance, take, transport=config.exchange, restored=restored, cut=cut)
     last = newest(checkpoints)
     return asked and (last is None or last.step < (config.steps or 0))

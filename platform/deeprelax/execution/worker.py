@@ -13,11 +13,13 @@ import torch
 from ray.actor import ActorProxy
 from torch import Tensor
 
-from deeprelax.errors import ExchangeError
+from deeprelax.errors import ConfigError, ExchangeError
 from deeprelax.exchange.base import drive
+from deeprelax.exchange.choice import Transport, open_exchange
 from deeprelax.exchange.server.actor import Head, Shard
 from deeprelax.exchange.server.client import ServerExchange
 from deeprelax.exchange.server.servers import Handles
+from deeprelax.exchange.shared_memory.client import SharedMemoryExchange
 from deeprelax.execution.local import restored_rounds
 from deeprelax.replica.loop import Event
 from deeprelax.replica.replica import Steps
@@ -31,6 +33,7 @@ class Assignment(TypedDict):
         job: plain JSON values for it; ``checkpoints`` is the folder to continue from, ``threads`` are torch's.
         servers: head and shards.
         replicas: n.
+        transport: see :data:`deeprelax.exchange.choice.Transport`.
         round_timeout_s: see :data:`deeprelax.exchange.server.coordinator.ROUND_TIMEOUT_S`.
         device: such as ``cpu`` or ``cuda``.
     """
@@ -39,6 +42,7 @@ class Assignment(TypedDict):
     job: dict[str, object]
     servers: tuple[ActorProxy[Head], list[ActorProxy[Shard]]]
     replicas: int
+    transport: Transport
     round_timeout_s: float
     device: str
 
@@ -56,8 +60,12 @@ def run_replica(given: Assignment, replica: int) -> None:
     """
     job = given["job"]
     servers = Handles(*given["servers"])
-    exchange = ServerExchange(servers, replica, given["replicas"], round_timeout_s=given["round_timeout_s"])
+    transport, limit = given["transport"], given["round_timeout_s"]
+    exchange, why_not = open_exchange(transport, servers, replica, given["replicas"], round_timeout_s=limit)
     try:
+        if why_not is not None and transport == "shared_memory":
+            raise ConfigError(f"Invalid exchange='shared_memory' for replica {replica}: {why_not}. Use 'auto'.")
+        exchange.emit(_transport(exchange, replica, why_not))
         exchange.own = restored_rounds(Path(str(job["checkpoints"])))
         if job["threads"]:
             torch.set_num_threads(int(str(job["threads"])))
@@ -67,6 +75,11 @@ def run_replica(given: Assignment, replica: int) -> None:
             exchange.fail(error)
     else:
         exchange.close()
+
+
+def _transport(exchange: ServerExchange, replica: int, why_not: str | None) -> Event:
+    taken = "shared_memory" if isinstance(exchange, SharedMemoryExchange) else "server"
+    return {"event": "transport", "replica": replica, "step": exchange.own.step, "transport": taken, "reason": why_not}
 
 
 def _loop(given: Assignment, replica: int, exchange: ServerExchange) -> Steps[None]:

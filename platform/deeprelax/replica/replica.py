@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deeprelax.coupling.base import OVERLAPPED, Coupling, Knobs
+from deeprelax.coupling.base import NO_SCHEDULES, OVERLAPPED, Coupling, Knobs
 from deeprelax.coupling.inner import FlatSgd, Inner, TorchInner, flat_optimizer
 from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
 from deeprelax.errors import CheckpointError, ConfigError
-from deeprelax.replica.adaptation import Adaptation
+from deeprelax.replica.adaptation import Adaptation, Losses
 from deeprelax.replica.flat import FlatModel
 from deeprelax.replica.flight import Flight
 from deeprelax.replica.fragments import Fragments
@@ -81,6 +81,8 @@ class Replica:
         self.probe = Probe()
         self._measuring = False
         self._flight: Flight | None = None
+        self._center_waits = False
+        self._loss_before: Losses = (0.0, 0)
         self._make_later = make_later
         several = coupling.replicas > 1
         self._line = Line(coupling.codec, [w.fast for w in self.weights]) if several and coupling.codec else None
@@ -122,7 +124,7 @@ class Replica:
             self._line.begin(reply.vectors)
             self._line.forget()
         self._move_to(reply.step, reply.exchanges)
-        self.elapsed = 0
+        self._count_from(0)
         if reply.step and self.adaptation is not None:
             self.coupling = self.adaptation.rejoin(self.probe.losses(), self.position)
         knobs = self._knobs()
@@ -142,10 +144,10 @@ class Replica:
         """
         self.probe.saw(loss)
         self.elapsed += 1
-        knobs = self._knobs()
+        last = self.position.step + 1 == self.position.total_steps
+        knobs = self._knobs(final=last)
         due = self.elapsed >= round(knobs["period"] / self._fragments.count)
         before = self.coupling.exchanges == "gradient"
-        last = self.position.step + 1 == self.position.total_steps
         landing = self._flight is not None and (last or self.elapsed >= self.coupling.overlap)
         later = self.coupling.overlap > 0 and not last
         self._measuring = due and (last or self.probe.due(self.position.step + 1))
@@ -174,14 +176,17 @@ class Replica:
             step.make()
 
     def finish(self) -> Steps[Reply | None]:
-        """Exchange what the last, incomplete period found; with fragments, all weights."""
+        """Exchange what the last, incomplete period found, and what has not reached the center.
+
+        With fragments, that is all weights.
+        """
         reply = yield from self._collect()
-        if not self.elapsed and self._fragments.count == 1:
+        if not self.elapsed and not self._center_waits and self._fragments.count == 1:
             return reply
         for w in self.weights:
             w.grad.zero_()
         self._measuring = True
-        return (yield from self._exchange(self._knobs(), self.position.step, whole=True))
+        return (yield from self._exchange(self._knobs(final=True), self.position.step, whole=True))
 
     def center(self) -> list[Tensor]:
         """Return the center as this replica knows it right after an exchange."""
@@ -194,7 +199,7 @@ class Replica:
             return {}
         knobs = self._knobs()
         knobs |= self.coupling.dimensionless(knobs)
-        named = {f"coupling/{name}": value for name, value in knobs.items() if name != "elapsed"}
+        named = {f"coupling/{name}": value for name, value in knobs.items() if name not in NO_SCHEDULES}
         return {f"replica/{name}": value for name, value in measured.items()} | named
 
     def state(self) -> dict[str, Tensor]:
@@ -229,7 +234,7 @@ class Replica:
         self.probe.restore(tensors["loss"])
         self.coupling = coupling
         self._move_to(step, exchanges)
-        self.elapsed = elapsed
+        self._count_from(elapsed)
 
     def _refuse_others(self, vectors: Mapping[str, Tensor]) -> None:
         """Raise :class:`CheckpointError` unless the vectors are this method's, on this model."""
@@ -276,7 +281,8 @@ class Replica:
         after = replace(self.position, step=step, exchanges=self.position.exchanges + 1)
         deciding = self.adaptation if self.adaptation is not None and self.adaptation.due(after) else None
         said = balancing if deciding is None else deciding.says(self.probe.losses())
-        self.coupling.outer_step(part, knobs, self.inner, self._noise)
+        if self.elapsed or self._fragments.count > 1:  # otherwise only the center has still to hear of it
+            self.coupling.outer_step(part, knobs, self.inner, self._noise)
         vectors = [self.coupling.message(w) for w in part]
         message = self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=said)
         if not whole:
@@ -295,6 +301,7 @@ class Replica:
         if reply.exchanges != message.exchanges + 1:
             self.adopt(reply)
             return reply
+        self._center_waits = not message.center_steps[0].lr
         if self._line is not None:
             reply = self._line.hears(reply, message)
         if flight.measuring:
@@ -313,6 +320,8 @@ class Replica:
 
     def _receive(self, reply: Reply, flight: Flight, *, overlapped: bool) -> None:
         count = len(self.weights)
+        for w, mean in zip(flight.part, reply.group, strict=False):
+            self.coupling.receive_group(w, mean, flight.knobs)
         take_in = self.coupling.arrive if overlapped else self.coupling.receive
         for w, center in zip(flight.part, reply.vectors[:count], strict=True):
             take_in(w, center, flight.knobs, self._noise)
@@ -327,7 +336,24 @@ class Replica:
         if self.coupling.momentum_policy == "reset":
             self.inner.forget(self.weights)
         self._move_to(self.position.step, exchanges)
-        self.elapsed = 0
+        self._count_from(0)
+
+    def _count_from(self, elapsed: int) -> None:
+        """Count the steps, and the losses by which replicas are ranked, from so many steps after an exchange."""
+        self.elapsed = elapsed
+        if self.coupling.ranked:
+            self._loss_before = self.probe.losses()
+
+    def _score(self) -> float:
+        """Return the mean loss since the last exchange.
+
+        Raises:
+            ConfigError: no loss was seen since.
+        """
+        total, count = (now - before for now, before in zip(self.probe.losses(), self._loss_before, strict=True))
+        if not count:
+            raise ConfigError(f"Missing loss. {self.coupling.method()} ranks the replicas by it; give step(loss).")
+        return total / count
 
     def _balancing(self) -> tuple[float, ...]:
         """Return (mean training loss, squared distance to the center) once a spring that waits can be balanced."""
@@ -367,13 +393,15 @@ class Replica:
             exchanges=self.position.exchanges,
             center_steps=(*(center_step for _ in vectors), *(CenterStep() for _ in self.extras)),
             scalars=scalars,
+            group=None if knobs is None else self.coupling.group(self.index),
+            score=None if knobs is None or not self.coupling.ranked else self._score(),
         )
 
-    def _knobs(self) -> dict[str, float]:
+    def _knobs(self, *, final: bool = False) -> dict[str, float]:
         knobs = dict(self.coupling.knobs(self.position))
         if self.inner.own_lr is not None:
             knobs["lr"] = self.inner.own_lr
-        return knobs | {"elapsed": float(self.elapsed)}
+        return knobs | {"elapsed": self.elapsed, "exchanges": self.position.exchanges, "final": final}
 
     def _move_to(self, step: int, exchanges: int) -> None:
         self.position = replace(self.position, step=step, exchanges=exchanges)

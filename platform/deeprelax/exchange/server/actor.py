@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from deeprelax.coupling.message import Message, Reply
     from deeprelax.exchange.meter import Meter
     from deeprelax.exchange.server.wire import Named, Packed
+    from deeprelax.exchange.shared_memory.meeting import Meeting
 
 SHARED_BYTES = 2**20
 """Bytes of a reply above which it is written to shared memory once for all replicas (measured: pays from 4 MB on)."""
@@ -140,9 +142,9 @@ class Shard:
         return self._store.rounds.meter
 
     def _answer(self, members: Sequence[Member], deposits: Sequence[Message]) -> None:
-        packed = self._store.sealed(self._store.rounds.complete(deposits)).copy()
-        for member in members:
-            self._replies[member].set_result(packed)
+        reply = self._store.rounds.complete(deposits)
+        for member, deposit in zip(members, deposits, strict=True):
+            self._replies[member].set_result(self._store.sealed(reply.told(deposit.group)).copy())
 
 
 class Head:
@@ -172,6 +174,7 @@ class Head:
         self._answered: dict[int, Sealed | ExchangeError] = {}
         self._watch: asyncio.Task[None] | None = None
         self._controller: Controller | None = None
+        self._meeting: Meeting | None = None
 
     @ray.method
     async def speak(self, member: Member, header: Message, packed: Packed, finite: bool) -> Sealed | ExchangeError:
@@ -183,15 +186,20 @@ class Head:
             packed: this server's slices of them.
             finite: whether those of the other servers are finite.
         """
-        if self._failure is not None:
-            return _failed(self._failure)
-        if self._coordinator.outdated(member):
-            return _outdated(member)
-        self._watch = self._watch or asyncio.create_task(self._look_at_leases())
         waiting: asyncio.Future[Sealed | ExchangeError] = asyncio.get_running_loop().create_future()
         self._waiting[member] = waiting
-        self._settle(partial(self._coordinator.hear, member, self._store.opened(header, packed), finite=finite))
+        self._hear(member, self._store.opened(header, packed), finite=finite)
         return await waiting
+
+    @ray.method
+    async def meet(self) -> str | None:
+        """Return where the replicas of this machine find the head without Ray; None: nowhere."""
+        from deeprelax.exchange.shared_memory.meeting import Meeting
+
+        if self._meeting is None and not self._shards:
+            with suppress(OSError):  # a system without such sockets
+                self._meeting = Meeting(self._coordinator.rules.replicas, self._hear, self._lose)
+        return self._meeting.name if self._meeting is not None else None
 
     @ray.method
     async def beat(self, member: Member, rows: Sequence[Row]) -> bool:
@@ -251,6 +259,19 @@ class Head:
             await asyncio.sleep(TICK_S)
             self._settle(self._coordinator.expire)
 
+    def _hear(self, member: Member, message: Message, *, finite: bool = True) -> None:
+        if self._failure is not None:
+            self._refuse([member], _failed(self._failure))
+        elif self._coordinator.outdated(member):
+            self._refuse([member], _outdated(member))
+        else:
+            self._watch = self._watch or asyncio.create_task(self._look_at_leases())
+            self._settle(partial(self._coordinator.hear, member, message, finite=finite))
+
+    def _lose(self, member: Member) -> None:
+        if not self._coordinator.outdated(member):
+            self._settle(partial(self._coordinator.lose, member.replica))
+
     def _settle(self, act: Callable[[], Answer | None]) -> None:
         try:
             answer = act()
@@ -261,27 +282,43 @@ class Head:
             self._let_outdated_go()
         self._rows += self._coordinator.events
         self._coordinator.events.clear()
-        if answer is not None:
-            self._deliver(answer.to, self._sealed(answer))
-
-    def _sealed(self, answer: Answer) -> Sealed:
-        packed = self._store.sealed(answer.reply)
-        shared = packed.nbytes >= SHARED_BYTES
-        own = ray.put(packed) if shared else packed.copy()
+        if answer is None:
+            return
         for shard in self._shards:
             if answer.averaged:
                 shard.close.remote(answer.to, answer.restarted)
             else:
                 shard.current.remote(answer.to[0])
-        return Sealed(replace(answer.reply, vectors=()), own)
+        for group in dict.fromkeys(answer.groups):
+            members, reply = answer.of_group(group), answer.reply.told(group)
+            if self._meeting is not None:
+                self._meeting.tell(members, reply, self._store.rounds.center, group)
+            elsewhere = [member for member in members if member in self._waiting]
+            if elsewhere:
+                self._deliver(elsewhere, self._sealed(reply))
+
+    def _sealed(self, reply: Reply) -> Sealed:
+        packed = self._store.sealed(reply)
+        shared = packed.nbytes >= SHARED_BYTES
+        own = ray.put(packed) if shared else packed.copy()
+        return Sealed(replace(reply, vectors=(), group=()), own)
 
     def _let_outdated_go(self) -> None:
-        for member in [waiting for waiting in self._waiting if self._coordinator.outdated(waiting)]:
-            self._deliver([member], _outdated(member))
+        for member in [waiting for waiting in self._everyone() if self._coordinator.outdated(waiting)]:
+            self._refuse([member], _outdated(member))
 
     def _fail(self, failure: Failure) -> None:
         self._failure = self._failure or failure
-        self._deliver(tuple(self._waiting), _failed(self._failure))
+        self._refuse(self._everyone(), _failed(self._failure))
+
+    def _everyone(self) -> list[Member]:
+        """Return all who wait for a reply."""
+        return [*self._waiting, *(self._meeting.waiting if self._meeting is not None else ())]
+
+    def _refuse(self, members: Sequence[Member], error: ExchangeError) -> None:
+        if self._meeting is not None:
+            self._meeting.refuse(members, error)
+        self._deliver(members, error)
 
     def _deliver(self, members: Sequence[Member], answer: Sealed | ExchangeError) -> None:
         for member in members:

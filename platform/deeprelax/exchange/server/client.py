@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import traceback
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
+
+from torch import Tensor
 
 from deeprelax.coupling.message import Message, Reply
 from deeprelax.errors import DeepRelaxError, ExchangeError
@@ -142,7 +145,14 @@ class ServerExchange(Exchange):
         sent, received = (sum(part.nbytes for part in packed) for packed in (parts, slices))
         self.meter.count(message.phase, sent=sent, received=received)
         heard = join([unpack(part) for part in slices])
-        return replace(answer.reply, vectors=tuple(self._staging.back(heard, message.vectors)))
+        return self._heard(answer.reply, heard, message)
+
+    def _heard(self, reply: Reply, vectors: Sequence[Tensor], message: Message) -> Reply:
+        """Return the reply with its vectors, and its group's after them, where the message's are."""
+        heard = tuple(self._staging.back(vectors, message.vectors))
+        # A message about a fragment may be answered with the whole center, so without a group all belongs to that.
+        count = len(heard) if message.group is None else len(message.vectors)
+        return replace(reply, vectors=heard[:count], group=heard[count:])
 
     def _beat(self) -> None:
         while not self._ended.wait(self._beat_s):

@@ -71,14 +71,20 @@ class Answer:
     Args:
         reply: the reply; its vectors are the center's own storage, valid until the next call.
         to: the members that hear it, in replica order.
+        groups: of each of them; see :attr:`Message.group`.
         averaged: they took part in a round; otherwise they only read the center.
         restarted: the center was made anew by this round.
     """
 
     reply: Reply
     to: tuple[Member, ...]
+    groups: tuple[int | None, ...]
     averaged: bool = True
     restarted: bool = False
+
+    def of_group(self, group: int | None) -> list[Member]:
+        """Return its members that hear the reply."""
+        return [member for member, own in zip(self.to, self.groups, strict=True) if own == group]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +244,7 @@ class Coordinator:
 
     def _current(self, member: Member, message: Message) -> Answer:
         reply = self.rounds.complete([replace(message, kind="join")])
-        return Answer(reply=reply, to=(member,), averaged=False)
+        return Answer(reply=reply, to=(member,), groups=(None,), averaged=False)
 
     def _closed(self) -> Answer | None:
         """Close the round if all it waits for have spoken."""
@@ -249,7 +255,12 @@ class Coordinator:
         self._said, self._excused = {}, set()
         messages = [message for _, message in spoken]
         reply = self.rounds.complete(messages if self._begun else self._joins(messages))
-        answer = Answer(reply=reply, to=tuple(member for member, _ in spoken), restarted=self._restarted)
+        answer = Answer(
+            reply=reply,
+            to=tuple(member for member, _ in spoken),
+            groups=tuple(message.group for message in messages),
+            restarted=self._restarted,
+        )
         self._begun, self._restarted = True, False
         return answer
 

@@ -28,8 +28,8 @@ class Store:
         return replace(header, vectors=tuple(unpack(packed)))
 
     def sealed(self, reply: Reply) -> Packed:
-        """Return the reply's vectors packed: views of the center, valid until it moves."""
-        return pack(reply.vectors)
+        """Return the reply's vectors packed, its group's last: views of the center, valid until it moves."""
+        return pack((*reply.vectors, *reply.group))
 
     def named(self) -> Named:
         """Return center and velocity by name, in storage of their own; nothing before the first join."""
