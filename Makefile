@@ -5,7 +5,7 @@ VENV ?= .venv
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-chaos lint type bench clean
+.PHONY: help demo test test-fast test-faults test-chaos lint type bench clean
 
 BIN := $(VENV)/bin
 LIBRARY := platform trainables search_spaces
@@ -25,6 +25,9 @@ test: $(VENV)/.dev ## run every test and every example in a docstring
 
 test-fast: $(VENV)/.dev ## run the unit tests: no Ray, under two minutes
 	@$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
+
+test-faults: $(VENV)/.dev ## kill, stop and poison replicas and servers with real signals, the longer variants too
+	@$(BIN)/python -m pytest tests/faults/test_replica_loss.py tests/faults/test_membership.py tests/faults/long_membership.py
 
 test-chaos: $(VENV)/.dev ## kill drivers, workers and PostgreSQL at random under sweeps on three Rays, 20 rounds
 	@DEEPRELAX_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -q tests/faults/test_study_chaos.py tests/faults/test_sweep_chaos.py

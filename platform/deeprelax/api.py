@@ -32,6 +32,7 @@ def fit(
     trainable: str | Function,
     *,
     coupling: str | Coupling = "parle",
+    replicas: int | tuple[int, int] | None = None,
     config: Mapping[str, object] | None = None,
     local: bool = False,
     run_dir: str | Path | None = None,
@@ -45,6 +46,7 @@ def fit(
     Args:
         trainable: a registered name, ``module:function``, ``file.py:function``, or the function itself.
         coupling: a method's name with its default fields, or a configured coupling such as ``Parle(replicas=3)``.
+        replicas: instead of the coupling's; ``(2, 8)`` starts with 2 and grows to 8 as the cluster has room.
         config: fields of the trainable's own config.
         local: all replicas take turns in this process; False puts each on a Ray Train worker. The numbers are the same
             (with ``vectorize``, to rounding).
@@ -71,6 +73,10 @@ def fit(
     reserved = sorted({"trainable", "trainable_config", "method", "placement"} & fields.keys())
     if reserved:
         raise ConfigError(f"Invalid field {reserved[0]!r}. Give trainable, config=, coupling= and local= instead.")
+    if replicas is not None:
+        fewest, most = replicas if isinstance(replicas, tuple) else (None, replicas)
+        coupling_fields = coupling_fields | {"replicas": most}
+        fields = {"min_replicas": fewest} | fields
     requested = RunConfig(
         trainable=trainable if isinstance(trainable, str) else _text_of(chosen),
         trainable_config=chosen.configure(config or {}),
@@ -129,6 +135,7 @@ def _train(run: _Run) -> RunResult:
         config=run.config,
         metrics=_metrics(run.store, recorder),
         cost=recorder.cost(),
+        incidents={kind: count for kind, count in recorder.members.incidents.items() if count},
         stopped=stopped,
     )
     last = newest(run.store.checkpoints)

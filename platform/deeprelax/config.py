@@ -67,7 +67,10 @@ class RunConfig(BaseModel):
         cpus_per_replica: CPUs a worker asks Ray for.
         gpus_per_replica: GPUs a worker asks Ray for; None: 1 if the cluster has enough, else 0.
         address: of a running Ray cluster; None starts one on this machine.
-        max_failures: lost workers that are replaced before the run gives up.
+        max_failures: lost workers that are replaced before the run gives up; likewise deaths of a center server, and
+            weights that are refused because they are not finite or absurdly far from the center.
+        min_replicas: the run starts with so many replicas and grows to the coupling's ``replicas`` as the cluster has
+            room; None waits for all.
 
     Raises:
         ConfigError: one line for every wrong field.
@@ -101,6 +104,7 @@ class RunConfig(BaseModel):
     gpus_per_replica: float | None = Field(default=None, ge=0)
     address: str | None = None
     max_failures: int = Field(default=3, ge=0)
+    min_replicas: int | None = Field(default=None, ge=1)
 
     def __init__(self, **fields: object) -> None:
         try:
@@ -157,6 +161,10 @@ class RunConfig(BaseModel):
             raise ConfigError(
                 f"Invalid exchange={self.exchange!r}. Must be 'auto' in one process (local=True, --local)."
             )
+        if self.exchange == "shared_memory" and coupling.sends == "elastic":
+            raise ConfigError("Invalid exchange='shared_memory' with mode='async'. Must be 'auto' or 'server'.")
+        if self.min_replicas is not None:
+            self._refuse_growth(coupling)
         if self.flatness != "never":
             refuse_unmeasurable(task)
         batches = batches_of(task, coupling, batch_size, self.seed, 0)
@@ -174,6 +182,19 @@ class RunConfig(BaseModel):
             epochs=steps / batches.steps_per_pass,
             threads=self.threads or _threads(task, coupling.replicas),
         )
+
+    def _refuse_growth(self, coupling: Coupling) -> None:
+        """Raise :class:`ConfigError` where replicas cannot come and go."""
+        given = f"Invalid min_replicas={self.min_replicas}"
+        if self.placement == "local":
+            raise ConfigError(f"{given}. Must be left out with local=True (--local): in one process all are there.")
+        if (self.min_replicas or 0) > coupling.replicas:
+            raise ConfigError(f"{given}. Must be at most the coupling's replicas={coupling.replicas}.")
+        if not coupling.survives_loss:
+            raise ConfigError(
+                f"{given}. Must be left out for {coupling.method()} with these schedules: its replicas start and stop"
+                " together."
+            )
 
     def plan(self, task: Task) -> Plan:
         """Return what the training loop needs of a resolved config."""

@@ -38,8 +38,16 @@ class DivergedError(DeepRelaxError):
     """The loss or the weights stopped being finite."""
 
 
+class StrayedError(DivergedError):
+    """The loss of one replica stopped being finite; where the others go on, it starts again from the center."""
+
+
 class ExchangeError(DeepRelaxError):
     """An exchange could not be completed."""
+
+
+class StartAgainError(ExchangeError):
+    """A replica must start again, as a newcomer or from the newest checkpoint; the run goes on."""
 
 
 class StudyError(DeepRelaxError):

@@ -42,7 +42,7 @@ class Mortal(Line):
         elif self._phase == "spoken":
             own = self._memory_like(message.vectors)
             own.write(message.vectors)
-            self._channel.send(write_message(self._member, message), own)
+            self._channel.send(write_message(self.member, message), own)
         elif self._phase == "heard":
             super().exchange(message)
         os.kill(os.getpid(), signal.SIGKILL)

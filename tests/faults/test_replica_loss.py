@@ -26,7 +26,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(
-    job: dict[str, object], replicas: int, react: Callable[[Row], None], tolerance: Tolerance | None = None
+    job: dict[str, object],
+    replicas: int,
+    react: Callable[[Row], None],
+    tolerance: Tolerance | None = None,
+    most: int | None = None,
+    parameter_bytes: int = 0,
 ) -> list[Row]:
     """Run replicas to their end; return all rows."""
     rows: list[Row] = []
@@ -35,7 +40,8 @@ def run(
         rows.append(row)
         react(row)
 
-    launch(job, Placement(replicas=replicas), tolerance or Tolerance(), take, entry=toy_loop.ENTRY)
+    placement = Placement(replicas=replicas, most=most)
+    launch(job, placement, tolerance or Tolerance(), take, entry=toy_loop.ENTRY, parameter_bytes=parameter_bytes)
     return rows
 
 
@@ -44,11 +50,16 @@ class Enough:
 
     def __init__(self, exchanges: int, *replicas: int) -> None:
         self.exchanges = exchanges
+        self.refused: set[object] = set()
         self.rejoined: set[object] = set()
         self.since: dict[object, list[Row]] = {replica: [] for replica in replicas}
 
     def __call__(self, row: Row) -> None:
-        if row["event"] == "rejoined":
+        if row["event"] == "quarantined":
+            self.refused.add(row["replica"])
+        elif row["event"] == "rejoined" and row["replica"] in self.refused:  # in the same process
+            self.refused.remove(row["replica"])
+        elif row["event"] == "rejoined":
             self.rejoined.add(row["replica"])
         if row["event"] != "exchange" or row["replica"] not in self.rejoined & self.since.keys():
             return
@@ -71,11 +82,11 @@ def test_killed_and_poisoned_replicas_start_again_from_the_center_while_the_othe
     enough = Enough(20, 1, 2)
     faults = "2@100/before_exchange=poison; 1@300/before_exchange=kill; 2@400/inside_exchange=kill"
     rows = run(toy_loop.job(exchanges=10**6, pause_s=0.005, faults=faults), 3, enough)
-    events = [(row["event"], row["replica"]) for row in rows if row["event"] in {"lost", "rejoined", "refused"}]
-    assert events[0] == ("refused", 2)
-    assert sorted(events[1:]) == [("lost", 1), ("lost", 2), ("rejoined", 1), ("rejoined", 2)]
+    events = [(row["event"], row["replica"]) for row in rows if row["event"] in {"lost", "rejoined", "quarantined"}]
+    assert events[:2] == [("quarantined", 2), ("rejoined", 2)]
+    assert sorted(events[2:]) == [("lost", 1), ("lost", 2), ("rejoined", 1), ("rejoined", 2)]
     for replica in (1, 2):
-        lost, rejoined = (
+        *_, lost, rejoined = (
             row["exchanges"] for row in rows if row["event"] in {"lost", "rejoined"} and row["replica"] == replica
         )
         assert isinstance(lost, int)
@@ -138,7 +149,7 @@ def test_a_dead_server_ends_the_run_with_a_clear_error() -> None:
             os.kill(server, signal.SIGKILL)
 
     with pytest.raises(ExchangeError, match="center server is gone"):
-        run(toy_loop.job(exchanges=10**6, pause_s=0.005), 1, kill_server)
+        run(toy_loop.job(exchanges=10**6, pause_s=0.005), 1, kill_server, Tolerance(servers_return=False))
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -186,11 +197,11 @@ print("asked", launch(job, Placement(replicas=int(sys.argv[2])), Tolerance(), ta
 """
 
 
-def start_and_interrupt(pause_s: float, replicas: int, presses: int) -> tuple[int, str, str, list[tuple[int, str]]]:
-    """Run in a process group of its own, as a shell does, and press Ctrl-C during training."""
+def launched_apart(pause_s: float, replicas: int) -> subprocess.Popen[str]:
+    """Run in a process group of its own, as a shell does."""
     paths = [ROOT, *(ROOT / name for name in ("platform", "trainables", "search_spaces"))]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(pause_s), str(replicas)],
         cwd=ROOT,
         env=environment | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
@@ -199,6 +210,11 @@ def start_and_interrupt(pause_s: float, replicas: int, presses: int) -> tuple[in
         text=True,
         start_new_session=True,
     )
+
+
+def start_and_interrupt(pause_s: float, replicas: int, presses: int) -> tuple[int, str, str, list[tuple[int, str]]]:
+    """Run apart and press Ctrl-C during training."""
+    process = launched_apart(pause_s, replicas)
     assert process.stdout is not None
     try:
         for line in process.stdout:

@@ -17,6 +17,7 @@ from tests.faults.memory_replica import Phase, live
 from tests.unit.heads import Host, hosted
 
 from deeprelax.exchange.server.coordinator import Member
+from deeprelax.exchange.server.parcels import Parcel
 
 Row = dict[str, Any]
 
@@ -59,7 +60,7 @@ def test_a_replica_killed_in_any_phase_holds_up_nobody_and_its_replacement_joins
         assert ends[0]["step"] == ends[1]["step"] == ends[2]["step"]
         assert ends[0]["sum"] == ends[1]["sum"] == ends[2]["sum"]
         assert all(math.isfinite(total) for total in ends[0]["sum"]), "what was half written counts nowhere"
-        events = [row["event"] for row in host.call(host.head.drain).rows if row["replica"] == 1]
+        events = [row["event"] for row in host.rows() if row["replica"] == 1]
         assert events[:9] == ["joined", *["lost", "rejoined"] * 4]
 
 
@@ -71,7 +72,7 @@ def heartbeats(host: Host, members: set[Member]) -> Iterator[None]:
     def beat() -> None:
         while not ended.wait(0.1):
             for member in list(members):
-                host.call(host.head.beat, member, [])
+                host.call(host.head.beat, member, Parcel("", 0, []), False)
 
     beating = threading.Thread(target=beat)
     beating.start()
@@ -99,5 +100,5 @@ def test_a_stopped_replica_costs_the_others_one_lease_and_goes_on_from_the_cente
         host.call(host.head.request_stop)
         ends = [until(each, event="end") for each in (rows, *(other for _, other in others))]
         assert ends[0]["sum"] == ends[1]["sum"] == ends[2]["sum"]
-        events = [row["event"] for row in host.call(host.head.drain).rows if row["replica"] == 0]
+        events = [row["event"] for row in host.rows() if row["replica"] == 0]
         assert events[:3] == ["joined", "lost", "rejoined"]

@@ -86,7 +86,7 @@ def soaked(seed: int) -> VirtualRun:
 def test_nothing_is_lost_and_nothing_grows() -> None:
     run = soaked(seed=0)
     assert min(run.ledger.fates.values()) > 100
-    assert run.ledger.events["refused"] > 100
+    assert run.ledger.events["quarantined"] > 100
     assert run.finished == set(range(REPLICAS)), "no replica is lost"
     assert run.processes == {}, "nobody waits for ever"
     assert run.ledger.longest_silence_s < LONGEST_SILENCE_S

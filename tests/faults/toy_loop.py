@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -54,9 +55,15 @@ def quadratic(
     center_state: Callable[[], Mapping[str, Tensor]],  # noqa: ARG001 - likewise
 ) -> Steps[None]:
     """Descend to a minimum of the replica's own; the center is pulled to the mean of the minima."""
-    faults = FaultInjector(FaultPlan.from_job(job), replica)
+    faults = injector(str(job["faults"]), replica)
     loop = descend(job, replica, emit)
     return faults.around(loop) if faults.active else loop
+
+
+@cache
+def injector(faults: str, replica: int) -> FaultInjector:
+    """Return the injector of this process: what has happened does not happen again to a replica that starts again."""
+    return FaultInjector(FaultPlan.parse(faults), replica)
 
 
 def descend(job: Mapping[str, object], replica: int, emit: Callable[[Row], None]) -> Steps[None]:
@@ -90,6 +97,8 @@ def descend(job: Mapping[str, object], replica: int, emit: Callable[[Row], None]
                 "pid": os.getpid(),
             }
         )
+        if reply.save:
+            emit({"event": "saved", "replica": replica, "step": step, "exchanges": exchanges})
     emit({"event": "end", "replica": replica, "step": step, "sum": [float(vector.sum()) for vector in vectors]})
 
 

@@ -59,7 +59,6 @@ class Record:
         self._ledger = ledger
         self._said: dict[int, Heard] = {}
         self._live: set[int] = set()
-        self._excused: set[int] = set()
         self._begun = False
         self._fresh = rounds.center is None
         self._expected = Center(())
@@ -71,10 +70,8 @@ class Record:
             self._ledger.events[event] += 1
             if event in {"joined", "rejoined"}:
                 self._live.add(replica)
-            elif event in {"lost", "finished"}:
+            elif event in {"lost", "quarantined", "finished"}:
                 self._live.discard(replica)
-            elif event == "refused":
-                self._excused.add(replica)
 
     def hear(self, heard: Heard, *, told: bool) -> None:
         """Keep what was heard until its round closes; of a replica only what its newest life said last.
@@ -92,7 +89,6 @@ class Record:
             self._ledger.fates["told the center"] += 1
         else:
             self._said[replica] = heard
-            self._excused.discard(replica)
 
     def close(self, answer: Answer, before: int) -> None:
         """Check a round: all who live have spoken, and what was said in it, and nothing else, moved the center.
@@ -104,7 +100,7 @@ class Record:
         said = [self._said[replica] for replica in sorted(self._said)]
         reply = answer.reply
         assert list(answer.to) == [heard.member for heard in said]
-        assert self._live - self._excused <= self._said.keys(), "somebody who lives was left out"
+        assert self._live <= self._said.keys(), "somebody who lives was left out"
         assert reply.members == len(said)
         assert reply.exchanges == self._rounds.exchanges == (before + 1 if self._begun else before)
         assert len(said) == self._replicas or not self._fresh, "a run begins with all"
@@ -119,7 +115,6 @@ class Record:
         self._begun, self._fresh = True, False
         self._ledger.fates["averaged"] += len(said)
         self._said.clear()
-        self._excused.clear()
 
     def forget(self) -> None:
         """Count what goes with a server that ends."""

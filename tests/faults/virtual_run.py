@@ -67,7 +67,7 @@ class VirtualRun:
     def __init__(self, replicas: int, seed: int) -> None:
         self.now = 0.0
         self.random = random.Random(seed)
-        self.rules = Rules(replicas=replicas, lease_s=LEASE_S, round_timeout_s=1e9)
+        self.rules = Rules(replicas=replicas, lease_s=LEASE_S, round_timeout_s=1e9, max_refused=10**6)
         self.ledger = Ledger()
         self.processes: dict[Member, Process] = {}
         self.finished: set[int] = set()

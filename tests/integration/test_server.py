@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,9 +13,9 @@ import ray
 import torch
 from tests.faults import toy_loop
 
-from deeprelax.coupling import Coupling, Diloco
-from deeprelax.coupling.message import CenterStep, Message
-from deeprelax.errors import ExchangeError
+from deeprelax.coupling import Coupling, Diloco, LocalSgd
+from deeprelax.coupling.message import CenterStep, Message, Reply
+from deeprelax.errors import ExchangeError, StartAgainError
 from deeprelax.exchange.base import drive
 from deeprelax.exchange.center import Center
 from deeprelax.exchange.choice import Transport, open_exchange
@@ -141,6 +141,46 @@ def test_coded_and_overlapped_replicas_get_the_numbers_of_one_process_and_every_
     assert 0 < total.phases["exchange"] < share * 8 * total.phases["join"]
 
 
+@pytest.mark.parametrize(("transport", "overlap"), [("server", 2), ("shared_memory", 0)])
+def test_a_server_that_dies_while_messages_travel_changes_no_number(
+    start: Start, transport: Transport, overlap: int
+) -> None:
+    coupling = LocalSgd(replicas=2, lr=0.1, period=4, overlap=overlap)
+    expected, here = Rounds(), [steps_of(coupling, a) for a in range(2)]
+    run_together([loop for _, loop in here], expected)
+    servers = start(2, max_restarts=1)
+    there = [steps_of(coupling, a) for a in range(2)]
+
+    def run(index: int) -> None:
+        exchange, why_not = open_exchange(transport, servers.handles, index, 2, round_timeout_s=60.0)
+        assert why_not is None
+        loop = there[index][1]
+        drive(killing(loop, servers) if index == 0 else loop, exchange)
+        exchange.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, range(2)))
+    for (replica, _), (other, _) in zip(there, here, strict=True):
+        assert torch.equal(replica.weights[0].fast, other.weights[0].fast)
+    assert expected.center is not None
+    state = CenterState(tensors=expected.center.state(), step=expected.step, exchanges=expected.exchanges)
+    assert same(servers.center_state(), state)
+    assert "server_restarted" in [row["event"] for row in servers.drain().rows]
+
+
+def killing(loop: Steps[None], servers: CenterServers) -> Steps[None]:
+    """Kill the server when the fourth exchange's message leaves."""
+    message = next(loop)
+    while True:
+        if message.exchanges == 3 and message.stage != "collect":
+            ray.kill(servers.handles.head, no_restart=False)  # type: ignore[arg-type] # typed as its class
+        reply = yield message
+        try:
+            message = loop.send(reply)
+        except StopIteration:
+            return
+
+
 def steps_of(coupling: Coupling, index: int) -> tuple[Replica, Steps[None]]:
     """Return a replica of 12,000 parameters and its loop of 24 steps: a join and six periods."""
     torch.manual_seed(0)
@@ -215,6 +255,45 @@ def test_a_restored_center_goes_on_with_its_momentum(start: Start, servers_used:
     run_all(servers, 2, toy_loop.job(exchanges=9))
     again = Rounds(Center.restored(tensors), saved.step, saved.exchanges)
     assert same(servers.center_state(), alone_in_process(2, toy_loop.job(exchanges=9), again))
+
+
+@pytest.mark.parametrize("servers_used", [1, 2])
+def test_replicas_that_pull_alone_do_not_wait_for_a_slow_one_until_they_are_too_far_ahead(
+    start: Start, servers_used: int
+) -> None:
+    servers = start(2, parameter_bytes=servers_used * SHARD_BYTES)
+    slow_goes_on = threading.Event()
+    heard: list[tuple[int, int]] = []
+
+    def pulls(replica: int) -> Generator[Message, Reply, None]:
+        x = torch.full((7,), float(replica))
+        reply = yield Message(kind="join", vectors=(x,), step=0, exchanges=0)
+        for t in range(20):
+            if replica == 1 and t == 1:
+                assert slow_goes_on.wait(60)
+            reply = yield Message(
+                kind="elastic",
+                vectors=(x,),
+                step=t,
+                exchanges=t,
+                center_steps=(CenterStep(lr=0.25),),
+                max_ahead=5,
+            )
+            heard.append((replica, reply.exchanges))
+            if (replica, reply.exchanges) == (0, 6):
+                slow_goes_on.set()
+
+    def lives(replica: int) -> None:
+        exchange = ServerExchange(servers.handles, replica, 2)
+        drive(pulls(replica), exchange)
+        exchange.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lives, range(2)))
+    assert heard.index((0, 6)) < heard.index((1, 2)), "the fast one went on while the slow one did nothing"
+    assert heard.index((1, 2)) < heard.index((0, 12)), "but not farther than allowed"
+    center = servers.center_state().tensors["center.0"]
+    assert 0.0 < float(center.min()) == float(center.max()) < 1.0, "all slices were pulled in one order"
 
 
 def test_rows_and_members_reach_the_driver(start: Start) -> None:
@@ -300,11 +379,11 @@ def test_weights_that_are_not_finite_are_refused_by_whichever_server_has_them(st
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda exchange: exchange.exchange(join), (well, ill)))
         said = Message(kind="center", vectors=(vector,), step=5, exchanges=0, center_steps=(CenterStep(),))
-        answered = ill.exchange(said)
-        assert (answered.exchanges, answered.vectors[0].tolist()) == (0, [1.0] * 4)
+        with pytest.raises(StartAgainError):
+            ill.exchange(said)
         reply = well.exchange(replace(said, vectors=(torch.full((4,), 3.0),)))
     assert (reply.exchanges, reply.members, reply.vectors[0].tolist()) == (1, 1, [3.0] * 4)
-    assert ("refused", 1) in [(row["event"], row["replica"]) for row in servers.drain().rows]
+    assert ("quarantined", 1) in [(row["event"], row["replica"]) for row in servers.drain().rows]
     for exchange in (well, ill):
         exchange.close()
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from deeprelax.exchange.server.actor import Head
-from deeprelax.exchange.server.coordinator import Rules
+from deeprelax.exchange.server.coordinator import Row, Rules
 
 T = TypeVar("T")
 
@@ -32,6 +32,10 @@ class Host:
             return await method(*arguments)
 
         return asyncio.run_coroutine_threadsafe(called(), self._loop).result(60)
+
+    def rows(self) -> list[Row]:
+        """Return the rows of the head since the last call."""
+        return [row for parcel in self.call(self.head.drain).parcels for row in parcel.rows]
 
     def end(self) -> None:
         """Close the head's connections and the loop, as the death of its process would."""

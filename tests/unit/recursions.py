@@ -13,6 +13,7 @@ from tests.unit.quadratics import HESSIAN, MINIMUM, Quadratic
 from torch import Tensor
 
 OfStep = Callable[[int], float]
+Turns = Callable[[int], list[int]]
 Paths = tuple[Tensor, Tensor]
 MakeOptimizer = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
@@ -153,6 +154,28 @@ def easgd_by_all_reduce(
             centers.append(copies[0])
         else:
             x = x - step
+        points.append(x)
+    return torch.stack(points, 1), torch.stack(centers)
+
+
+def easgd_asynchronous(
+    starts: Tensor, noise: Tensor, *, period: int, lr: float, momentum: float, elasticity: float, turns: Turns
+) -> Paths:
+    """At an exchange one replica after another pulls the center and is pulled; ``turns`` returns in which order."""
+    count = len(starts)
+    x, v, center = starts.clone(), torch.zeros_like(starts), starts.mean(0)
+    points, centers = [], []
+    for k in range(noise.shape[1]):
+        g = slopes(x, noise[:, k])
+        v = momentum * v + g
+        pulled = torch.zeros_like(x)
+        if (k + 1) % period == 0:
+            for a in turns((k + 1) // period - 1):
+                pulled[a] = elasticity / count * (x[a] - center)
+                center = center + pulled[a]
+                if a == 0:
+                    centers.append(center)
+        x = x - pulled - lr * (g + momentum * v)
         points.append(x)
     return torch.stack(points, 1), torch.stack(centers)
 

@@ -14,13 +14,23 @@ from torch import nn
 
 from deeprelax.coupling import Coupling, EntropySgd, LocalSgd, Parle, Sgd
 from deeprelax.errors import CheckpointError, DivergedError
-from deeprelax.exchange.inprocess import run_together
+from deeprelax.exchange.inprocess import run_together, take_turns
 from deeprelax.exchange.rounds import Rounds
 from deeprelax.replica.batches import DataPolicy
 from deeprelax.replica.checkpoint import newest, read_tensors
 from deeprelax.replica.start import batches_of, build_model
 
 FREE = Parle(replicas=3, lr=0.1, gamma=math.inf, rho=math.inf, period=5)
+
+
+def test_a_replica_saves_when_it_is_told_to_and_goes_on(tmp_path: Path) -> None:
+    events: list[dict[str, object]] = []
+    rounds = Rounds()
+    loops = [training(FREE, tmp_path, index=a, events=events).run() for a in range(3)]
+    for _ in take_turns(loops, rounds):
+        rounds.save = rounds.exchanges == 1
+    saved = [(row["replica"], row["step"]) for row in events if row["event"] == "checkpoint"]
+    assert sorted(saved) == [(a, step) for a in range(3) for step in (10, 20)]
 
 
 # One step.

@@ -161,7 +161,7 @@ def test_the_summary_is_plain_json_with_everything_needed_to_find_the_run(result
     assert json.loads(str(result)) == summary
     assert json.loads((result.run_dir / "result.json").read_text()) == summary
     assert summary.keys() == result.metrics.keys() | {
-        "cost", "run_dir", "trainable", "method", "replicas", "seed", "epochs", "steps", "stopped",
+        "cost", "incidents", "run_dir", "trainable", "method", "replicas", "seed", "epochs", "steps", "stopped",
     }  # fmt: skip
     found = {name: summary[name] for name in ("trainable", "method", "replicas", "seed", "steps", "stopped")}
     assert found == {

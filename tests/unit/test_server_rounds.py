@@ -31,9 +31,17 @@ class Clock:
 class Run:
     """A coordinator, its clock and short ways to speak to it."""
 
-    def __init__(self, replicas: int, *, elastic: bool = True, round_timeout_s: float = 1e9) -> None:
+    def __init__(
+        self, replicas: int, *, elastic: bool = True, round_timeout_s: float = 1e9, max_refused: int = 3
+    ) -> None:
         self.clock = Clock()
-        rules = Rules(replicas=replicas, elastic=elastic, lease_s=LEASE_S, round_timeout_s=round_timeout_s)
+        rules = Rules(
+            replicas=replicas,
+            elastic=elastic,
+            lease_s=LEASE_S,
+            round_timeout_s=round_timeout_s,
+            max_refused=max_refused,
+        )
         self.coordinator = Coordinator(rules, Rounds(), self.clock)
 
     def say(self, who: str, kind: Kind, exchanges: int, value: float = 0.0) -> Answer | None:
@@ -293,7 +301,7 @@ def test_weights_that_are_not_finite_are_refused_and_their_replica_goes_on_from_
     assert names(answer) == ["1a"]
     assert answer is not None
     assert (answer.averaged, answer.reply.exchanges) == (False, 0)
-    assert run.events() == [("refused", 1)]
+    assert run.events() == [("quarantined", 1)]
     closed = run.coordinator.expire()
     assert names(closed) == ["0a"], "the round does without it"
     assert closed is not None
@@ -306,22 +314,12 @@ def test_weights_that_are_not_finite_are_refused_and_their_replica_goes_on_from_
 
 
 def test_a_replica_that_diverges_again_and_again_does_not_stop_the_others() -> None:
-    run = Run(2)
+    run = Run(2, max_refused=5)
     run.start("0a", "1a")
     for exchanges in range(5):
-        run.say("0a", "center", exchanges, value=2.0)
         run.say("1a", "center", exchanges, value=math.nan)
-        assert names(run.coordinator.expire()) == ["0a"]
+        assert names(run.say("0a", "center", exchanges, value=2.0)) == ["0a"]
     assert run.coordinator.rounds.exchanges == 5
-
-
-def test_replicas_that_were_all_refused_go_on_when_one_of_them_is_well() -> None:
-    run = Run(2)
-    run.start("0a", "1a")
-    for name in ("0a", "1a"):
-        assert names(run.say(name, "center", 0, value=math.nan)) == [name]
-    assert run.coordinator.expire() is None
-    assert names(run.say("1a", "center", 0, value=2.0)) == ["1a"]
 
 
 def test_finite_weights_whose_sum_overflows_are_taken() -> None:
@@ -438,3 +436,19 @@ def test_named_vectors_are_copies() -> None:
     named = pack_named({"center.0": center})
     center.zero_()
     assert unpack_named(named)["center.0"].tolist() == [1.0] * 3
+
+
+def test_a_member_that_is_told_to_end_lets_all_save_once_and_goes() -> None:
+    run = Run(2)
+    run.start("0a", "1a")
+    run.coordinator.announce(member("1a"))
+    run.coordinator.announce(member("1a"))
+    run.say("0a", "center", 0)
+    answer = run.say("1a", "center", 0)
+    assert answer is not None
+    assert (answer.reply.save, answer.reply.stop) == (True, False)
+    run.coordinator.leave(member("1a"))
+    again = run.say("0a", "center", 1)
+    assert again is not None
+    assert (again.reply.save, names(again)) == (False, ["0a"])
+    assert run.events() == [("leaving", 1), ("left", 1)]

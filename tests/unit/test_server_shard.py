@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+import pytest
 import torch
 
 from deeprelax.coupling.message import CenterStep, Kind, Message
-from deeprelax.exchange.server.actor import Shard
 from deeprelax.exchange.server.coordinator import Member
+from deeprelax.exchange.server.shard import Shard
 from deeprelax.exchange.server.wire import Packed, pack, unpack
 
 A, B, B_AGAIN = Member(0, "first"), Member(1, "first"), Member(1, "second")
@@ -19,13 +20,13 @@ A, B, B_AGAIN = Member(0, "first"), Member(1, "first"), Member(1, "second")
 class Direct(Protocol):
     """A shard whose methods are called in this process; Ray's decorator types them as remote."""
 
-    async def deposit(self, member: Member, header: Message, packed: Packed) -> bool: ...
+    async def deposit(self, member: Member, header: Message, packed: Packed) -> float | None: ...
     async def collect(self, member: Member) -> Packed: ...
     async def close(self, members: Sequence[Member], restarted: bool) -> None: ...
     async def current(self, member: Member) -> None: ...
 
 
-async def deposit(shard: Direct, member: Member, value: float, kind: Kind = "center") -> bool:
+async def deposit(shard: Direct, member: Member, value: float, kind: Kind = "center") -> float | None:
     header = Message(kind=kind, vectors=(), step=0, exchanges=0, center_steps=(CenterStep(),))
     return await shard.deposit(member, header, pack([torch.full((2,), value)]))
 
@@ -105,10 +106,11 @@ def test_what_a_lost_replica_left_is_no_part_of_any_mean() -> None:
     asyncio.run(scenario())
 
 
-def test_a_shard_says_whether_what_it_holds_is_finite() -> None:
+def test_a_shard_says_how_far_from_its_center_is_what_it_holds() -> None:
     async def scenario() -> None:
         shard = await begun()
-        assert [await deposit(shard, member, value) for member, value in ((A, 1.0), (B, float("nan")))] == [True, False]
+        gaps = [await deposit(shard, member, value) for member, value in ((A, 1.0), (B, float("nan")))]
+        assert gaps == pytest.approx([2.0, float("nan")], nan_ok=True)
 
     asyncio.run(scenario())
 

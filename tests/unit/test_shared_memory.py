@@ -27,7 +27,7 @@ from deeprelax import Coupled
 from deeprelax.coupling import METHODS, Coupling
 from deeprelax.coupling.codec import Int8, TopK
 from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
-from deeprelax.errors import ExchangeError
+from deeprelax.errors import ExchangeError, StartAgainError
 from deeprelax.exchange import center
 from deeprelax.exchange.base import drive
 from deeprelax.exchange.center import Center
@@ -244,18 +244,22 @@ def test_a_replica_whose_connection_ends_is_dropped_and_its_replacement_starts_f
         with line(host.name, 1, "second") as new:
             joined = new.exchange(join(torch.tensor([100.0])))
         assert (joined.exchanges, joined.step, joined.vectors[0].item()) == (1, 5, 8.0)
-        events = [(row["event"], row["replica"]) for row in host.call(host.head.drain).rows]
+        events = [(row["event"], row["replica"]) for row in host.rows()]
         assert sorted(events[:2]) == [("joined", 0), ("joined", 1)]
         assert events[2:4] == [("lost", 1), ("rejoined", 1)]
 
 
-def test_a_message_that_is_not_finite_is_answered_with_the_center_and_counts_nowhere() -> None:
+def test_a_message_that_is_not_finite_counts_nowhere_and_its_replica_joins_again_on_the_same_line() -> None:
     rule = (CenterStep(),)
     with hosted(2) as host, group(host, 2) as (lines, _):
         poisoned = Message(kind="center", vectors=(torch.tensor([math.nan]),), step=5, exchanges=0, center_steps=rule)
-        assert lines[1].exchange(poisoned).vectors[0].item() == 1.0
+        with pytest.raises(StartAgainError, match="refused"):
+            lines[1].exchange(poisoned)
         said = replace(poisoned, vectors=(torch.tensor([8.0]),))
         assert lines[0].exchange(said).vectors[0].item() == 8.0
+        lines[1].member = Member(1, "second")
+        joined = lines[1].exchange(join(torch.ones(1)))
+        assert (joined.exchanges, joined.vectors[0].item()) == (1, 8.0)
 
 
 def test_a_coded_message_is_judged_by_its_numbers_and_not_by_its_bytes() -> None:
@@ -265,8 +269,8 @@ def test_a_coded_message_is_judged_by_its_numbers_and_not_by_its_bytes() -> None
     )
     with hosted(2) as host, group(host, 2) as (lines, _):
         poisoned = replace(said, vectors=(codec.encode(torch.tensor([math.nan])),))
-        heard = lines[1].exchange(poisoned)
-        assert (heard.exchanges, heard.codecs, heard.vectors[0].item()) == (0, (), 1.0)
+        with pytest.raises(StartAgainError, match="refused"):
+            lines[1].exchange(poisoned)
         reply = lines[0].exchange(said)
         assert (reply.exchanges, reply.codecs, reply.members) == (1, (codec,), 1)
         assert codec.decode(reply.vectors[0], torch.empty(1)).item() == 1.0, "from 1 to 2"
@@ -277,9 +281,11 @@ def test_words_keep_every_field_of_a_message_and_of_a_reply() -> None:
     said = Message(
         kind="center", vectors=(), step=7, exchanges=2, center_steps=(CenterStep(lr=0.7, momentum=0.9),),
         scalars=(0.1, math.inf), codecs=(Int8(), None, TopK(0.25)), slices=((0, 4096), (3, 3), (1, 2)),
-        phase="evaluation", stage="post", group=1, score=0.3, finite=True,
+        phase="evaluation", stage="post", group=1, score=0.3, finite=True, max_ahead=4,
     )  # fmt: skip
-    heard = Reply(vectors=(), step=7, exchanges=3, scalars=(0.1,), members=2, stop=True, codecs=(TopK(0.25), None))
+    heard = Reply(
+        vectors=(), step=7, exchanges=3, scalars=(0.1,), members=2, stop=True, codecs=(TopK(0.25), None), save=True
+    )
     words = json.loads(json.dumps([write_message(member, said), write_reply(heard)]))
     assert read_message(words[0], ()) == (member, said)
     assert read_reply(words[1], (), ()) == heard
@@ -309,7 +315,7 @@ def test_members_of_another_machine_and_of_this_one_take_part_in_one_round() -> 
         for kind in kinds:
             message = Message(kind=kind, vectors=(torch.tensor([1.0]),), step=0, exchanges=0)
             packed = pack([torch.tensor([5.0])])
-            spoken = pool.submit(host.call, host.head.speak, away, replace(message, vectors=()), packed, True)
+            spoken = pool.submit(host.call, host.head.speak, away, replace(message, vectors=()), packed, 0.0)
             near = here.exchange(message)
             far: Any = spoken.result(60)
             assert unpack(far.packed)[0].item() == near.vectors[0].item() == 3.0

@@ -26,13 +26,16 @@ from deeprelax import load_result
 from deeprelax.cli import main
 
 
-def test_the_first_interrupt_saves_at_the_next_exchange_and_resume_completes_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_the_first_interrupt_saves_at_the_next_exchange_and_resume_completes_the_run(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     settings = coupling_of("parle") | {"config": WITHOUT_BATCHNORM}
     whole = train(tmp_path / "whole", **settings)
-    before = signal.getsignal(signal.SIGINT)
-    with at_batch(3 * 22, lambda: signal.raise_signal(signal.SIGINT)):
+    before = signal.getsignal(number)
+    with at_batch(3 * 22, lambda: signal.raise_signal(number)):
         stopped = train(tmp_path / "parts", **settings)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     assert stopped.stopped
     assert [path.name for path in checkpoints_of(tmp_path / "parts")] == ["step-00000015", "step-00000025"]
     assert stopped.cost["gradient_evaluations_per_replica"] == 25

@@ -88,6 +88,11 @@ _STOPPED = 130
 @click.option("--cpus-per-replica", type=float, default=1.0, help="CPUs a worker asks Ray for.")
 @click.option("--gpus-per-replica", type=float, help="GPUs a worker asks Ray for.  [default: 1 if there are enough]")
 @click.option("--max-failures", type=int, default=3, help="Lost workers that are replaced before the run gives up.")
+@click.option(
+    "--min-replicas",
+    type=int,
+    help="Start with so many replicas and grow to all as the cluster has room.  [default: wait for all]",
+)
 @click.option("--run-dir", help="Folder of the run's files.  [default: a new one under runs/]")
 @click.option(
     "--resume",
@@ -177,6 +182,8 @@ def _finish(result: RunResult, *, as_json: bool) -> None:
             click.echo(f"{name:<22} {value:.6g}")
         click.echo(f"{'gradient evaluations':<22} {result.cost['gradient_evaluations_total']:.0f}")
         click.echo(f"{'exchanged':<22} {result.cost['bytes_exchanged'] / 1e6:.3f} MB")
+        for kind, count in result.incidents.items():
+            click.echo(f"{kind.replace('_', ' '):<22} {count}")
         click.echo(f"{'seconds':<22} {result.cost['seconds']:.1f}")
         click.echo(f"{'files':<22} {result.run_dir}")
         if result.config.population is not None:

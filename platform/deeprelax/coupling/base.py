@@ -120,6 +120,16 @@ class Coupling(BaseModel):
         except ValidationError as error:
             raise config_error(error, f"coupling {type(self).method()!r}", type(self).model_fields) from None
 
+    @property
+    def sends(self) -> Kind:
+        """The kind of this method's messages."""
+        return self.kind
+
+    @property
+    def max_ahead(self) -> int:
+        """Exchanges that a replica with a clock of its own may be ahead of the slowest."""
+        return 0
+
     @field_validator("replicas")
     @classmethod
     def _one_if_single(cls, replicas: int) -> int:
@@ -203,6 +213,14 @@ class Coupling(BaseModel):
         Otherwise the whole group goes back to a checkpoint: a spring balanced by measurement is not in the center.
         """
         return all(schedule.shape != "auto" for schedule in self.schedules().values())
+
+    @property
+    def survives_server_loss(self) -> bool:
+        """Whether the replicas can tell a restarted center server what it knew.
+
+        Otherwise the run ends: with a codec or fragments no reply holds the whole center.
+        """
+        return self.codec is None and self.fragments == 1
 
     def schedules(self) -> dict[str, Schedule]:
         """Return the fields that are schedules."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deeprelax.coupling.codec import Codec
 
-Kind = Literal["join", "center", "mean"]
+Kind = Literal["join", "center", "mean", "elastic"]
 Phase = Literal["join", "exchange", "evaluation"]
 """What bytes are spent on: to meet, to train, to judge."""
 Stage = Literal["whole", "post", "collect"]
@@ -54,7 +54,7 @@ class Message:
     Args:
         kind: ``join`` is the first message of a replica (the center becomes the mean of the starts, or, for a newcomer,
             is only read); ``center`` moves the center; ``mean`` averages without touching the center (gradients,
-            predictions).
+            predictions); ``elastic`` lets this replica alone and the center pull each other, wherever the others are.
         vectors: flat tensors, shapes (P_i,); views of the replica's storage, valid until the reply arrives.
         step: mini-batch steps this replica has made; all members of one round agree on it.
         exchanges: exchanges this replica has completed, likewise.
@@ -71,6 +71,7 @@ class Message:
         score: by which the members are ranked; where it is given, the vectors of the member with the lowest take the
             place of the mean of all (and of the group), the first of them in replica order.
         finite: whether all vectors are, if the transport has looked on its way; None: it has not.
+        max_ahead: exchanges that this replica may be ahead of the slowest one; who is farther waits (``elastic`` only).
     """
 
     kind: Kind
@@ -86,6 +87,7 @@ class Message:
     group: int | None = None
     score: float | None = None
     finite: bool | None = None
+    max_ahead: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,8 @@ class Reply:
     """What every member of a round hears.
 
     Args:
-        vectors: the new center (``join``, ``center``) or the mean (``mean``). Read-only and valid until the next
+        vectors: the new center (``join``, ``center``), the mean (``mean``), or the center before it was pulled
+            (``elastic``). Read-only and valid until the next
             message: copy from it.
         scalars: the means of the messages' scalars.
         step: mini-batch steps of the run at this round; a newcomer continues from here.
@@ -103,6 +106,8 @@ class Reply:
         codecs: as in the message; the difference is to what the members were told before.
         group: the mean (or the best) of the member's group, if it has one; as ``vectors``.
         groups: the same of every group, until each member is told its own; see :meth:`told`.
+        save: a member is about to leave: save and go on.
+        staleness: exchanges of others since this replica's last one (``elastic`` only).
     """
 
     vectors: tuple[Tensor, ...]
@@ -112,6 +117,8 @@ class Reply:
     members: int = 1
     stop: bool = False
     codecs: Codecs = ()
+    save: bool = False
+    staleness: int = 0
     group: tuple[Tensor, ...] = ()
     groups: Mapping[int, tuple[Tensor, ...]] = field(default_factory=dict)
 

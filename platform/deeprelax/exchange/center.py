@@ -96,6 +96,16 @@ class Center:
         if coded and not self.known:
             self.known = [vector.clone() for vector in self.vectors]
 
+    def squared_distance(self, vectors: Vectors) -> float:
+        """Return |vectors - x̄|²; ``inf`` or ``nan`` if a number is not finite or its square too large."""
+        # In blocks, so that the differences stay in the processor's cache.
+        pairs = zip(vectors, self.vectors, strict=True)
+        blocks = (
+            block for v, c in pairs for block in zip(v.split(_BLOCK_ELEMENTS), c.split(_BLOCK_ELEMENTS), strict=True)
+        )
+        distances = [float(torch.dist(v, c)) for v, c in blocks]
+        return sum(distance * distance for distance in distances)
+
     def state(self) -> dict[str, Tensor]:
         """Return the named tensors that restore this center: ``center.<i>``, ``velocity.<i>``, and so on."""
         series = {"center": self.vectors, "velocity": self.velocity, "known": self.known, "unsaid": self.unsaid}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 
 from deeprelax.exchange.server.client import ServerExchange
-from deeprelax.exchange.server.servers import Handles, call
+from deeprelax.exchange.server.servers import AwayError, Handles, call
 from deeprelax.exchange.shared_memory.channel import Channel
 from deeprelax.exchange.shared_memory.client import SharedMemoryExchange
 from deeprelax.exchange.shared_memory.vectors import SharedVectors
@@ -24,7 +26,13 @@ class Opened(NamedTuple):
 
 
 def open_exchange(
-    transport: Transport, servers: Handles, replica: int, replicas: int, *, round_timeout_s: float
+    transport: Transport,
+    servers: Handles,
+    replica: int,
+    replicas: int,
+    *,
+    round_timeout_s: float,
+    leave: threading.Event | None = None,
 ) -> Opened:
     """Return a replica's exchange; on the machine of the head, through shared memory.
 
@@ -37,21 +45,27 @@ def open_exchange(
         replica: its index a.
         replicas: n; a single one exchanges nothing.
         round_timeout_s: see :class:`ServerExchange`.
+        leave: likewise.
 
     Raises:
         ExchangeError: the head is gone.
     """
-    limits = {"round_timeout_s": round_timeout_s}
+    through_ray = partial(ServerExchange, servers, replica, replicas, round_timeout_s=round_timeout_s, leave=leave)
     if transport == "server" or replicas == 1:
-        return Opened(ServerExchange(servers, replica, replicas, **limits))
-    name = call(servers.head.meet.remote())
+        return Opened(through_ray())
+    try:
+        name = call(servers.head.meet.remote())
+    except AwayError:
+        return Opened(through_ray(), "the head is being restarted")
     if name is None:
         why_not = "the head offers none: its center is spread over several servers, or its system has none"
-        return Opened(ServerExchange(servers, replica, replicas, **limits), why_not)
+        return Opened(through_ray(), why_not)
     try:
         SharedVectors.like([torch.zeros(1)])
         channel = Channel.connect(name)
     except OSError as error:
         why_not = f"the head is on another machine or in another network namespace ({error.strerror})"
-        return Opened(ServerExchange(servers, replica, replicas, **limits), why_not)
-    return Opened(SharedMemoryExchange(channel, servers, replica, replicas, **limits))
+        return Opened(through_ray(), why_not)
+    return Opened(
+        SharedMemoryExchange(channel, servers, replica, replicas, round_timeout_s=round_timeout_s, leave=leave)
+    )

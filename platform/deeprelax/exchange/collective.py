@@ -36,7 +36,13 @@ class CollectiveExchange(Exchange):
         self._own: dist.ProcessGroup | None = None
 
     def exchange(self, message: Message) -> Reply:
-        """Average the message over all processes and over those of its group, and move the center."""
+        """Average the message over all processes and over those of its group, and move the center.
+
+        Raises:
+            ExchangeError: the method lets replicas pull the center alone, which all-reduce cannot.
+        """
+        if message.kind == "elastic":
+            raise ExchangeError("Invalid mode='async' under torch.distributed. Use mode='sync', or deeprelax.fit.")
         return self._gather(message) if message.codecs else self._reduce(message)
 
     def waited(self, seconds: float) -> None:

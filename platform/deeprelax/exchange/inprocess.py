@@ -1,7 +1,8 @@
 """Replicas that share one process and take turns: nothing is sent and no thread is needed.
 
 Each replica advances to its next message; when all have spoken the center moves and all hear the reply. The order of
-the sums is the replicas' order, so the numbers equal those of the parameter server bit for bit.
+the sums is the replicas' order, so the numbers equal those of the parameter server bit for bit. Only those who pull the
+center alone (``elastic`` messages) do so in an order drawn for each round, where a server takes them as they come.
 """
 
 from __future__ import annotations
@@ -38,19 +39,21 @@ def take_turns(
         meters: one a replica, to count what would cross a network (nothing, for one replica).
     """
     messages = yield from _answered(replicas, [_advance(replica, None) for replica in replicas])
-    posted: Reply | None = None
+    posted: list[Reply] = []
     while messages:
         stage = messages[0].stage
-        reply = rounds.complete(messages) if stage != "collect" else posted
-        assert reply is not None, "a message is posted before its reply is collected"
+        replies = rounds.complete_all(messages) if stage != "collect" else posted
         if len(messages) > 1 and stage != "collect":
-            for meter, message in zip(meters, messages, strict=bool(meters)):
+            for meter, message, reply in zip(meters, messages, replies, strict=bool(meters)):
                 told = reply.told(message.group)
                 received = payload_bytes((*told.vectors, *told.group))
                 meter.count(message.phase, sent=payload_bytes(message.vectors), received=received)
         if stage == "post":
-            posted = reply
-        heard = [acknowledged(message) if stage == "post" else reply.told(message.group) for message in messages]
+            posted = replies
+        heard = [
+            acknowledged(message) if stage == "post" else reply.told(message.group)
+            for message, reply in zip(messages, replies, strict=True)
+        ]
         # Replica 0 comes last: when it judges the center, the others have said how they stand at this exchange.
         said = [_advance(replica, own) for replica, own in zip(reversed(replicas), reversed(heard), strict=True)]
         messages = yield from _answered(replicas, said[::-1])

@@ -1,10 +1,11 @@
-"""A synchronous round: who spoke is averaged, the center moves, all hear the same reply."""
+"""What moves the center: a round, in which all are averaged and hear the same, or a pull of one replica alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
 from torch import Tensor
 
@@ -14,9 +15,11 @@ from deeprelax.exchange import coded
 from deeprelax.exchange.center import Center, Vectors, mean_of, mean_scalars
 from deeprelax.exchange.meter import Meter, payload_bytes
 
+_LARGEST_SQUARE = 1e300  # stands for the squares of finite numbers that are not finite
+
 
 class Rounds:
-    """The center and the rule of a synchronous round, without any transport.
+    """The center and the rules by which it moves, without any transport.
 
     Args:
         center: the restored center of a resumed run; None starts from the mean of the joining replicas.
@@ -24,7 +27,9 @@ class Rounds:
         exchanges: exchanges already completed by a resumed run.
 
     Attributes:
-        stop: the replicas are told to stop, from the next reply on.
+        stop: every reply says so from now on.
+        save: the next reply says so.
+        seed: of the order in which replicas in one process pull.
         meter: what arrived here from all replicas, and what left to them.
     """
 
@@ -33,39 +38,106 @@ class Rounds:
         self.step = step
         self.exchanges = exchanges
         self.stop = False
+        self.save = False
+        self.seed = 0
         self.meter = Meter()
+        self._stop_at: int | None = None
+        self._pulls = 0
+        self._pulls_before: dict[int, int] = {}
 
     def complete(self, messages: Sequence[Message]) -> Reply:
         """Finish a round: average the messages in the order given, move the center, return the reply for all members.
 
+        A single ``elastic`` message pulls; whose it is matters only where staleness is counted.
+
         Raises:
             ExchangeError: the members are not at the same point of the run.
         """
+        if self.center is not None and all(message.kind == "join" for message in messages):
+            return self._metered(self._join(messages), messages)  # whoever is elsewhere goes to where the run is
         said = {(message.kind, message.step, message.exchanges) for message in messages}
         if len(said) != 1:
             raise ExchangeError(
                 f"Replicas are out of step: {sorted(said)}. All members of a round must be at the same step."
             )
-        reply = self._join(messages) if messages[0].kind == "join" else self._exchange(messages)
+        if messages[0].kind == "join":
+            return self._metered(self._join(messages), messages)
+        if messages[0].kind == "elastic":
+            (message,) = messages
+            return self.pull(message, 0)
+        return self._metered(self._exchange(messages), messages)
+
+    def complete_all(self, messages: Sequence[Message]) -> list[Reply]:
+        """Return a reply for each message of replicas that take turns in one process, in their order.
+
+        Who pulls the center alone does so in an order that is random, and the same at every repetition.
+        """
+        if messages[0].kind != "elastic":
+            return [self.complete(messages)] * len(messages)
+        order = list(range(len(messages)))
+        Random(f"{self.seed}/{messages[0].exchanges}").shuffle(order)
+        replies = {who: self.pull(messages[who], who) for who in order}
+        return [replies[who] for who in sorted(replies)]
+
+    def pull(self, message: Message, who: int) -> Reply:
+        """Let one replica and the center pull each other: d = α(x - x̄), x ← x - d, x̄ ← x̄ + d (asynchronous EASGD).
+
+        The reply holds the center before, from which the replica computes the same d. Everyone counts its own steps;
+        ``step`` and ``exchanges`` of the run are those of the foremost, where a newcomer starts. A stop lets all come
+        to the same step, so that what they save belongs together.
+
+        Args:
+            message: of the kind ``elastic``.
+            who: the replica.
+        """
+        assert self.center is not None, "replicas join before they exchange"
+        before = [vector.clone() for vector in self.center.vectors]
+        self.center.advance(message.vectors, message.center_steps)
+        staleness = self._pulls - self._pulls_before.get(who, self._pulls)
+        self._pulls += 1
+        self._pulls_before[who] = self._pulls
+        if self.stop and self._stop_at is None:
+            self._stop_at = self.exchanges + 1
+        own = message.exchanges + 1
+        self.step, self.exchanges = max(self.step, message.step), max(self.exchanges, own)
+        reply = Reply(
+            vectors=tuple(before),
+            step=message.step,
+            exchanges=own,
+            scalars=message.scalars,
+            stop=self._stop_at is not None and own >= self._stop_at,
+            staleness=staleness,
+        )
+        return self._metered(reply, [message])
+
+    def squared_gap(self, message: Message) -> float:
+        """Return the squared distance to the center of a message that moves it, else 0; ``nan`` if it is not finite.
+
+        Of a fragment, to the center's same elements; of a coded message, as numbers.
+        """
+        if message.codecs and self.center is None:
+            return 0.0  # said before a group started again; it is not averaged
+        center = self._about(message)
+        vectors = coded.opened(message, center)
+        squared = 0.0
+        if message.kind in ("center", "elastic") and center is not None:
+            squared = center.squared_distance(vectors)
+            if math.isfinite(squared):
+                return squared
+        finite = _finite(vectors) if message.finite is None else message.finite
+        return min(squared, _LARGEST_SQUARE) if finite else math.nan
+
+    def _about(self, message: Message) -> Center | None:
+        """Return the center of the elements that a message is about."""
+        return self.center.part(message.slices) if self.center is not None and message.slices else self.center
+
+    def _metered(self, reply: Reply, messages: Sequence[Message]) -> Reply:
+        """Return the reply, which goes to each of those who sent the messages."""
         for message in messages:
             told = reply.told(message.group)
             sent = payload_bytes((*told.vectors, *told.group))
             self.meter.count(message.phase, sent=sent, received=payload_bytes(message.vectors))
         return reply
-
-    def finite(self, message: Message) -> bool:
-        """Return whether all of the message's vectors are finite, coded ones as numbers."""
-        if message.finite is not None:
-            return message.finite
-        if message.codecs and self.center is None:
-            return True  # said before a group started again; it is not averaged
-        vectors = coded.opened(message, self._about(message))
-        # The sum costs a thirtieth of the test of every element, which is left to sums that overflow.
-        return all(math.isfinite(v.sum()) or bool(v.isfinite().all()) for v in vectors)
-
-    def _about(self, message: Message) -> Center | None:
-        """Return the center of the elements that a message is about."""
-        return self.center.part(message.slices) if self.center is not None and message.slices else self.center
 
     def _join(self, messages: Sequence[Message]) -> Reply:
         if self.center is None:
@@ -78,6 +150,7 @@ class Rounds:
             self.center.prepare(first.center_steps, coded=bool(codecs))
         center = self._about(first)
         members = [coded.opened(message, center) for message in _counted(messages)]
+        save, self.save = self.save, False
         self.step, self.exchanges = first.step, first.exchanges + 1
         if first.kind == "center":
             assert center is not None, "replicas join before they exchange"
@@ -88,7 +161,7 @@ class Rounds:
             if codecs:
                 assert self.center is not None, "replicas join before they exchange"
                 words = coded.averaged(self.center, words, codecs)
-        return replace(self._reply(words, messages, codecs), groups=_means_of_groups(messages))
+        return replace(self._reply(words, messages, codecs), save=save, groups=_means_of_groups(messages))
 
     def _reply(self, vectors: Vectors, messages: Sequence[Message], codecs: Codecs = ()) -> Reply:
         return Reply(
@@ -116,3 +189,8 @@ def _means_of_groups(messages: Sequence[Message]) -> dict[int, tuple[Tensor, ...
     return {
         group: tuple(mean_of([message.vectors for message in _counted(members)])) for group, members in groups.items()
     }
+
+
+def _finite(vectors: Vectors) -> bool:
+    # The sum costs a thirtieth of the test of every element, which is left to sums that overflow.
+    return all(math.isfinite(v.sum()) or bool(v.isfinite().all()) for v in vectors)

@@ -9,6 +9,8 @@ from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.execution.worker_group import ReplicaGroup
 
+from deeprelax.execution.notice import listen
+
 if TYPE_CHECKING:
     from ray.actor import ActorProxy
 
@@ -20,11 +22,12 @@ class GroupBackend(Backend):
 
     def on_start(
         self,
-        worker_group: BaseWorkerGroup,  # noqa: ARG002 - Ray's signature
+        worker_group: BaseWorkerGroup,
         backend_config: BackendConfig,
     ) -> None:
-        """Tell the center server who controls the workers; this runs in the controller."""
+        """Tell the center server who controls the workers, and the workers to take notice; runs in the controller."""
         assert isinstance(backend_config, ReplicaConfig)
+        worker_group.execute(listen)
         backend_config.head.adopt.remote(ray.get_runtime_context().current_actor)
 
 

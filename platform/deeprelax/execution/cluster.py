@@ -30,7 +30,8 @@ class Placement:
     """What a run asks of a cluster.
 
     Args:
-        replicas: n, one worker each.
+        replicas: n, one worker each; the fewest of a run that grows.
+        most: replicas of a run that grows as the cluster has room; None: as many as there are.
         cpus_per_replica: logical CPUs a worker reserves, > 0.
         gpus_per_replica: GPUs a worker reserves; None: 1 if the cluster has enough for all, else 0.
         address: of a running cluster; None uses the one this process is connected to, or else starts one of its own.
@@ -42,12 +43,18 @@ class Placement:
     """
 
     replicas: int
+    most: int | None = None
     cpus_per_replica: float = 1.0
     gpus_per_replica: float | None = None
     address: str | None = None
     runtime_env: Mapping[str, object] | None = None
     first_bundle: int | None = None
     verbose: bool = False
+
+    @property
+    def all(self) -> int:
+        """Return n, however many there are at a time."""
+        return self.replicas if self.most is None else self.most
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,9 @@ def connected(placement: Placement) -> Iterator[Room]:
         ConfigError: there is no cluster at the address, or another one is in use.
     """
     # Logical CPUs of an own cluster: what the workers reserve, and one for the user's own tasks.
-    cpus = math.ceil(placement.replicas * placement.cpus_per_replica) + 1
+    cpus = math.ceil(placement.all * placement.cpus_per_replica) + 1
     if placement.address is None and not ray.is_initialized():
-        _refuse_too_many(placement.replicas)
+        _refuse_too_many(placement.all)
     with connection(placement.address, cpus, runtime_env=placement.runtime_env, verbose=placement.verbose) as made:
         own = made and placement.address is None
         room = Room(resources_of(placement), own=own, first_bundle=placement.first_bundle)

@@ -31,6 +31,7 @@ class Fit(threading.Thread):
 
     Args:
         given: to every worker.
+        workers: how many there are.
         tolerance: what the run endures.
         room: the workers' resources.
         scratch: a folder for Ray Train's own files.
@@ -40,7 +41,9 @@ class Fit(threading.Thread):
         error: what ended it, once it has ended.
     """
 
-    def __init__(self, given: Assignment, tolerance: Tolerance, room: Room, scratch: str, *, verbose: bool) -> None:
+    def __init__(
+        self, given: Assignment, workers: int, tolerance: Tolerance, room: Room, scratch: str, *, verbose: bool
+    ) -> None:
         super().__init__(name="deeprelax-fit", daemon=True)
         self.error: Exception | None = None
         level = "INFO" if verbose else "ERROR"
@@ -52,7 +55,7 @@ class Fit(threading.Thread):
                 given["servers"][0], elastic=tolerance.elastic, first_bundle=room.first_bundle
             ),
             scaling_config=ScalingConfig(
-                num_workers=given["replicas"],
+                num_workers=workers,
                 use_gpu="GPU" in room.resources,
                 resources_per_worker=room.resources,
             ),

@@ -19,21 +19,31 @@ class Tolerance:
     """What a run endures.
 
     Args:
-        max_failures: lost workers that are replaced before the run gives up.
+        max_failures: lost workers that are replaced before the run gives up; likewise deaths of each server, and
+            weights that are refused.
         elastic: a lost replica alone is replaced and the others go on; otherwise all start again.
+        servers_return: a dead server is restarted and told the center; otherwise its death ends the run.
         lease_s: see :data:`LEASE_S`.
         round_timeout_s: see :data:`ROUND_TIMEOUT_S`.
     """
 
     max_failures: int = 3
     elastic: bool = True
+    servers_return: bool = True
     lease_s: float = LEASE_S
     round_timeout_s: float = ROUND_TIMEOUT_S
 
-    def rules(self, replicas: int) -> Rules:
-        """Return the center server's rules for ``replicas``."""
+    def rules(self, replicas: int, start: int | None = None) -> Rules:
+        """Return the center server's rules for ``replicas``, of which ``start`` must be there before it begins."""
         elastic = self.elastic and replicas > 1
-        return Rules(replicas=replicas, elastic=elastic, lease_s=self.lease_s, round_timeout_s=self.round_timeout_s)
+        return Rules(
+            replicas=replicas,
+            start=start,
+            elastic=elastic,
+            lease_s=self.lease_s,
+            round_timeout_s=self.round_timeout_s,
+            max_refused=self.max_failures,
+        )
 
 
 def launch(
@@ -50,17 +60,18 @@ def launch(
 ) -> bool:
     """Train n replicas on Ray Train workers to their end; return whether the run was asked to stop.
 
-    The first Ctrl-C lets every replica reach its next exchange, save and end; a second one aborts. Whatever this
-    started (servers, workers, a cluster) has ended when it returns or raises.
+    The first Ctrl-C, and SIGTERM, lets every replica reach its next exchange, save and end; a second Ctrl-C aborts.
+    Whatever this started (servers, workers, a cluster) has ended when it returns or raises.
 
     Args:
         job: plain JSON values from which a worker builds its replica; ``checkpoints`` is the folder it continues from,
             ``threads`` torch's threads on each worker.
         placement: where.
         tolerance: what the run endures.
-        take: called in this thread with every row the replicas emit and with ``joined``, ``lost``, ``rejoined``,
-            ``restarted`` and ``finished`` rows of the server; last with its ``traffic``: the bytes that arrived there
-            and left, which are those that left the replicas and arrived there unless one was lost.
+        take: called in this thread with every row the replicas emit and with the server's rows about its members:
+            ``joined``, ``lost``, ``quarantined``, ``leaving``, ``left``, ``rejoined``, ``finished``, and of the whole
+            group ``restarted``; ``server_restarted`` about itself; last with its ``traffic``: the bytes that arrived
+            there and left, which are those that left the replicas and arrived there unless one, or a server, was lost.
         entry: ``module:function`` that returns a replica's loop; see :func:`deeprelax.execution.entry.replica_loop`.
         transport: see :data:`deeprelax.exchange.choice.Transport`.
         restored: the center of a resumed run.
@@ -74,14 +85,16 @@ def launch(
     """
     with connected(placement) as room, tempfile.TemporaryDirectory(prefix="deeprelax-") as scratch:
         servers = CenterServers.start(
-            tolerance.rules(placement.replicas),
+            tolerance.rules(placement.all, placement.replicas),
             restored=restored,
             parameter_bytes=parameter_bytes,
+            max_restarts=tolerance.max_failures if tolerance.servers_return else 0,
             runtime_env=room.runtime_env,
         )
         try:
             # Takes a second in which the servers start.
             from deeprelax.execution.fit import Fit
+            from deeprelax.execution.growth import Growth
             from deeprelax.execution.watch import watch
             from deeprelax.execution.worker import Assignment
 
@@ -89,13 +102,14 @@ def launch(
                 entry=entry,
                 job=dict(job),
                 servers=(servers.handles.head, servers.handles.shards),
-                replicas=placement.replicas,
+                replicas=placement.all,
                 transport=transport,
                 round_timeout_s=tolerance.round_timeout_s,
                 device="cuda" if "GPU" in room.resources else "cpu",
             )
-            fit = Fit(given, tolerance, room, scratch, verbose=placement.verbose)
-            stopped = watch(fit, servers, take, tolerance.max_failures, cut or threading.Event())
+            fit = Fit(given, placement.replicas, tolerance, room, scratch, verbose=placement.verbose)
+            growth = Growth(given, placement.replicas, room.resources, room.runtime_env, tolerance.max_failures)
+            stopped = watch(fit, growth, servers, take, tolerance.max_failures, cut or threading.Event())
             counted = servers.traffic()
             bytes_ = {"arrived_bytes": counted.bytes_received, "left_bytes": counted.bytes_sent}
             take({"event": "traffic", "replica": None, **bytes_})

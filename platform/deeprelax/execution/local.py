@@ -24,7 +24,7 @@ from deeprelax.replica.task import Task
 def run_locally(task: Task, config: RunConfig, checkpoints: Path, emit: Emit) -> bool:
     """Train all replicas in this process; return whether the run was stopped before its end.
 
-    Ctrl-C lets the replicas reach their next exchange and save; a second one interrupts at once.
+    Ctrl-C and SIGTERM let the replicas reach their next exchange and save; a second Ctrl-C interrupts at once.
 
     Args:
         task: shared by the replicas, so its data is in memory once.
@@ -96,18 +96,19 @@ def _threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def _stopping(rounds: Rounds) -> Iterator[None]:
-    """Turn the first Ctrl-C into a request to stop."""
+    """Turn the first Ctrl-C, and SIGTERM, into a request to stop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def ask(*_: object) -> None:
-        if rounds.stop:
+    def ask(number: int, _: object) -> None:
+        if rounds.stop and number == signal.SIGINT:
             raise KeyboardInterrupt
         rounds.stop = True
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, former in before.items():
+            signal.signal(number, former)

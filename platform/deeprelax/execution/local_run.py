@@ -62,6 +62,7 @@ class LocalRun:
             )
             for index, meter in enumerate(meters)
         ]
+        self.rounds.seed = self.config.seed
         loops = [training.asking() if company else training.run() for training in trainings]
         return take_turns(loops, self.rounds, meters)
 

@@ -9,12 +9,18 @@ from typing import Protocol, cast, get_args
 
 from deeprelax.config import RunConfig
 from deeprelax.coupling.message import Phase
+from deeprelax.execution.members import INCIDENTS, Members
 from deeprelax.execution.store import RunStore
 from deeprelax.replica import checkpoint
 from deeprelax.replica.loop import Event
 
 Numbers = Mapping[str, float]
-_NEWS = ("lost", "rejoined", "restarted")
+_SENT, _RECEIVED = "exchange/bytes_sent", "exchange/bytes_received"
+_SLOWER = {
+    "vectorize": "replicas one by one: {reason}",
+    "transport": "replica {replica} not through shared memory: {reason}",
+}
+_ABOUT_MEMBERS = ("joined", "finished", *INCIDENTS)
 
 
 class Display(Protocol):
@@ -41,6 +47,9 @@ class Recorder:
         config: resolved.
         display: shows the numbers.
         earlier: what the run had cost before it was resumed.
+
+    Attributes:
+        members: who takes part, and what has befallen them.
     """
 
     def __init__(self, store: RunStore, config: RunConfig, display: Display, earlier: Numbers | None = None) -> None:
@@ -51,9 +60,15 @@ class Recorder:
         self.evaluation: dict[str, float] = {}
         self.endings: dict[str, list[dict[str, float]]] = {"replica": [], "ensemble": []}
         self._earlier = dict(earlier or {})
+        self.members = Members(
+            config.min_replicas or self.replicas,
+            {kind: len(store.rows(kind)) for kind in INCIDENTS},
+            int(self._earlier.get("gradient_evaluations_per_replica", 0)),
+        )
         self._began = time.monotonic()
         self._latest = _last_rows(store)
-        self._saved: dict[int, set[int]] = {}
+        self._at: dict[int, tuple[int, int]] = {}
+        self._ended: list[Numbers] = []
 
     def take(self, event: Event) -> None:
         """Record one event."""
@@ -68,19 +83,20 @@ class Recorder:
             event = event | self.state()
         self.store.log(event)
         if kind == "telemetry":
-            self._latest[cast("int", event["replica"])] = _numbers(event)
+            self._learn(cast("int", event["replica"]), _numbers(event))
             self.display.moved(self.state() | {"step": cast("float", event["step"])})
         elif kind == "evaluation":
             self.evaluation = _numbers(event)
             self.display.evaluated(self.evaluation)
         elif kind in self.endings:
             self.endings[kind].append(_numbers(event))
-        elif kind == "vectorize" and event["reason"]:
-            self.display.happened(f"replicas one by one: {event['reason']}")
-        elif kind == "transport" and event["reason"]:
-            self.display.happened(f"replica {event['replica']} not through shared memory: {event['reason']}")
-        elif kind in _NEWS:
-            self.display.happened(f"replica {event.get('replica')}: {kind} at step {event.get('step')}")
+        elif kind in _SLOWER and event["reason"]:
+            self.display.happened(_SLOWER[kind].format(**event))
+        elif kind in _ABOUT_MEMBERS:
+            text = self.members.hear(event)
+            if text is not None:
+                self.display.happened(text)
+            self._complete()
 
     def state(self) -> dict[str, float]:
         """Return the latest numbers over all replicas: training loss, spread, schedules, cost."""
@@ -92,8 +108,10 @@ class Recorder:
         if losses:
             merged["train/loss"] = sum(losses) / len(losses)
         if rows and rows[0].get("replica/center_norm"):
-            mean_square = sum(row["replica/distance"] ** 2 for row in rows) / len(rows)
+            distances = [row["replica/distance"] for row in rows if "replica/distance" in row]
+            mean_square = sum(distance**2 for distance in distances) / len(distances)
             merged["replica/spread"] = math.sqrt(mean_square) / rows[0]["replica/center_norm"]
+        merged |= {f"members/{kind}": float(count) for kind, count in self.members.incidents.items() if count}
         return merged | {"exchange/bytes_total": self._bytes(), "seconds": self._seconds()}
 
     def cost(self) -> dict[str, float]:
@@ -103,7 +121,8 @@ class Recorder:
         waits = [row.get("exchange/wait_s", 0.0) for row in self._latest.values()]
         return {
             "gradient_evaluations_per_replica": step,
-            "gradient_evaluations_total": step * self.replicas,
+            "gradient_evaluations_total": self._earlier.get("gradient_evaluations_total", 0.0)
+            + self.members.evaluations,
             "data_passes": step * self.config.epochs / (self.config.steps or 1),
             "bytes_exchanged": self._bytes(),
             **{f"bytes_{phase}": self._bytes_of(phase) for phase in get_args(Phase)},
@@ -113,31 +132,40 @@ class Recorder:
 
     def _checkpoint(self, event: Event) -> None:
         replica, step = cast("int", event["replica"]), cast("int", event["step"])
-        self._latest[replica] = self._latest.get(replica, {}) | _numbers(event)
-        saved = self._saved.setdefault(step, set())
-        saved.add(replica)
-        if len(saved) < self.replicas:
+        self._learn(replica, self._latest.get(replica, {}) | _numbers(event))
+        self._at[step] = cast("int", event["exchanges"]), cast("int", event["elapsed"])
+        self.members.saved(replica, step)
+        self._complete()
+
+    def _complete(self) -> None:
+        """Declare the checkpoint that has become whole, if any."""
+        step = self.members.whole()
+        if step is None:
             return
-        del self._saved[step]
+        exchanges, elapsed = self._at.pop(step)
         checkpoint.complete(
             self.store.checkpoints,
             step=step,
-            exchanges=cast("int", event["exchanges"]),
-            elapsed=cast("int", event["elapsed"]),
+            exchanges=exchanges,
+            elapsed=elapsed,
             replicas=self.replicas,
             cost=self.cost(),
         )
         checkpoint.prune(self.store.checkpoints, self.config.keep_checkpoints)
 
+    def _learn(self, replica: int, numbers: dict[str, float]) -> None:
+        before = self._latest.get(replica, {})
+        if numbers.get(_SENT, 0.0) < before.get(_SENT, 0.0):  # another process, whose counters began at zero
+            self._ended.append(before)
+        self._latest[replica] = numbers
+        self.members.worked(replica, int(numbers["step"]))
+
     def _bytes(self) -> float:
-        counted = sum(
-            row.get("exchange/bytes_sent", 0.0) + row.get("exchange/bytes_received", 0.0)
-            for row in self._latest.values()
-        )
+        counted = sum(row.get(_SENT, 0.0) + row.get(_RECEIVED, 0.0) for row in (*self._latest.values(), *self._ended))
         return self._earlier.get("bytes_exchanged", 0.0) + counted
 
     def _bytes_of(self, phase: Phase) -> float:
-        counted = sum(row.get(f"exchange/{phase}_bytes", 0.0) for row in self._latest.values())
+        counted = sum(row.get(f"exchange/{phase}_bytes", 0.0) for row in (*self._latest.values(), *self._ended))
         return self._earlier.get(f"bytes_{phase}", 0.0) + counted
 
     def _seconds(self) -> float:

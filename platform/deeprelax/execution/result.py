@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class RunResult:
             ``ensemble/error`` and ``flat/…``.
         cost: gradient evaluations per replica and in total, data passes, bytes exchanged, in total and to join, to
             exchange and to judge an ensemble, mean seconds waited, seconds.
+        incidents: how often replicas were lost, rejoined, quarantined …; only what has happened.
         stopped: True if it was asked to stop; ``deeprelax fit --resume RUN_DIR`` continues it.
 
     Example:
@@ -36,6 +37,7 @@ class RunResult:
     config: RunConfig
     metrics: Mapping[str, float]
     cost: Mapping[str, float]
+    incidents: Mapping[str, int] = field(default_factory=dict)
     stopped: bool = False
 
     @property
@@ -72,6 +74,7 @@ class RunResult:
         return {
             **self.metrics,
             "cost": dict(self.cost),
+            "incidents": dict(self.incidents),
             "run_dir": str(self.run_dir),
             "trainable": self.config.trainable,
             "method": self.config.method,
@@ -99,4 +102,13 @@ def load_result(run_dir: str | Path) -> RunResult:
     if not isinstance(cost, dict) or "stopped" not in summary:
         raise CheckpointError(f"Cannot read {path / 'result.json'}: it is no result of deeprelax. Give a run's folder.")
     config = RunConfig(**read_json(path / "config.json"))
-    return RunResult(run_dir=path, config=config, metrics=metrics, cost=cost, stopped=bool(summary["stopped"]))
+    incidents = summary.get("incidents", {})
+    assert isinstance(incidents, dict)
+    return RunResult(
+        run_dir=path,
+        config=config,
+        metrics=metrics,
+        cost=cost,
+        incidents=incidents,
+        stopped=bool(summary["stopped"]),
+    )

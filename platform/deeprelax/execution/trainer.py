@@ -52,14 +52,20 @@ def run_on_ray(
         tensors = read_tensors(saved.path / "exchange.safetensors")
         restored = CenterState(tensors=tensors, step=saved.exchange_step, exchanges=saved.exchanges)
     placement = Placement(
-        replicas=coupling.replicas,
+        replicas=config.min_replicas or coupling.replicas,
+        most=coupling.replicas,
         cpus_per_replica=config.cpus_per_replica,
         gpus_per_replica=config.gpus_per_replica,
         address=config.address,
         first_bundle=first_bundle,
         verbose=verbose,
     )
-    tolerance = Tolerance(max_failures=config.max_failures, elastic=coupling.survives_loss)
-    asked = launch(job, placement, tolerance, take, transport=config.exchange, restored=restored, cut=cut)
+    tolerance = Tolerance(
+        max_failures=config.max_failures,
+        elastic=coupling.survives_loss,
+        servers_return=coupling.survives_server_loss,
+    )
+    transport = "server" if coupling.sends == "elastic" else config.exchange  # pulls do not go through memory
+    asked = launch(job, placement, tolerance, take, transport=transport, restored=restored, cut=cut)
     last = newest(checkpoints)
     return asked and (last is None or last.step < (config.steps or 0))

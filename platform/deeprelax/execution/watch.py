@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -18,6 +19,7 @@ from deeprelax.exchange.server.actor import Controller, Failure
 from deeprelax.exchange.server.coordinator import Row
 from deeprelax.exchange.server.servers import CenterServers
 from deeprelax.execution.fit import Fit
+from deeprelax.execution.growth import Growth
 
 DRAIN_S = 0.2
 """Seconds between two looks at what the replicas report."""
@@ -27,7 +29,7 @@ ABORT_TIMEOUT_S = 10.0
 
 
 class _CtrlC:
-    """Remembers the first SIGINT and raises KeyboardInterrupt from the second one on.
+    """Remembers the first SIGINT or SIGTERM and raises KeyboardInterrupt at a later SIGINT.
 
     Ray's processes block SIGINT, so a Ctrl-C on the terminal, which goes to all processes in the foreground, reaches
     only the driver.
@@ -36,8 +38,8 @@ class _CtrlC:
     def __init__(self) -> None:
         self.pressed = False
 
-    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
-        if self.pressed:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if self.pressed and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.pressed = True
 
@@ -48,17 +50,23 @@ def _ctrl_c() -> Iterator[_CtrlC]:
     if threading.current_thread() is not threading.main_thread():
         yield handler
         return
-    before = signal.signal(signal.SIGINT, handler)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield handler
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def watch(
-    fit: Fit, servers: CenterServers, take: Callable[[Row], None], max_failures: int, cut: threading.Event
+    fit: Fit,
+    growth: Growth,
+    servers: CenterServers,
+    take: Callable[[Row], None],
+    max_failures: int,
+    cut: threading.Event,
 ) -> bool:
-    """Start the workers and pass on what happens until they have ended; return whether they were asked to end.
+    """Start the workers and pass on what happens until all have ended; return whether they were asked to end.
 
     Once ``cut`` is set, they are ended.
 
@@ -75,23 +83,32 @@ def watch(
         with _ctrl_c() as ctrl_c:
             running = True
             while running:
-                fit.join(DRAIN_S)
+                if fit.is_alive():
+                    fit.join(DRAIN_S)
+                else:
+                    time.sleep(DRAIN_S)
                 running = fit.is_alive()
                 if cut.is_set():
                     _abort(fit, controller)
                     return True
+                if ctrl_c.pressed:
+                    servers.request_stop()  # again and again: a restarted server does not remember it
+                    asked = True
                 news = servers.drain()
-                controller = news.controller
+                running = running or news.away
+                controller = news.controller or controller
                 for row in news.rows:
+                    growth.hear(row)
                     take(row)
+                growth.look()
+                running = running or (growth.busy and fit.error is None)
                 if news.failure is not None:
                     raise revived(news.failure)
-                if ctrl_c.pressed and not asked:
-                    servers.request_stop()
-                    asked = True
     except BaseException:
         _abort(fit, controller)
         raise
+    finally:
+        growth.close()
     if fit.error is not None:
         raise _explained(fit.error, max_failures) from None
     return asked

@@ -13,14 +13,16 @@ import torch
 from ray.actor import ActorProxy
 from torch import Tensor
 
-from deeprelax.errors import ConfigError, ExchangeError
+from deeprelax.errors import ConfigError, ExchangeError, StartAgainError, StrayedError
 from deeprelax.exchange.base import drive
 from deeprelax.exchange.choice import Transport, open_exchange
-from deeprelax.exchange.server.actor import Head, Shard
+from deeprelax.exchange.server.actor import Head
 from deeprelax.exchange.server.client import ServerExchange
 from deeprelax.exchange.server.servers import Handles
+from deeprelax.exchange.server.shard import Shard
 from deeprelax.exchange.shared_memory.client import SharedMemoryExchange
 from deeprelax.execution.local import restored_rounds
+from deeprelax.execution.notice import NOTICED
 from deeprelax.replica.loop import Event
 from deeprelax.replica.replica import Steps
 
@@ -32,7 +34,7 @@ class Assignment(TypedDict):
         entry: ``module:function`` that returns a replica's loop.
         job: plain JSON values for it; ``checkpoints`` is the folder to continue from, ``threads`` are torch's.
         servers: head and shards.
-        replicas: n.
+        replicas: n, the most.
         transport: see :data:`deeprelax.exchange.choice.Transport`.
         round_timeout_s: see :data:`deeprelax.exchange.server.coordinator.ROUND_TIMEOUT_S`.
         device: such as ``cpu`` or ``cuda``.
@@ -48,12 +50,17 @@ class Assignment(TypedDict):
 
 
 def replica_main(given: Assignment) -> None:
-    """Run the replica of a Ray Train worker to its end."""
-    run_replica(given, ray.train.get_context().get_world_rank())
+    """Run the replica of a Ray Train worker to its end.
+
+    Raises:
+        ExchangeError: the worker was told to end before; Ray Train starts the replica again elsewhere.
+    """
+    if not run_replica(given, ray.train.get_context().get_world_rank()):
+        raise ExchangeError("This worker was told to end (SIGTERM). It has saved and left.")
 
 
-def run_replica(given: Assignment, replica: int) -> None:
-    """Run one replica to its end, in any process of the cluster.
+def run_replica(given: Assignment, replica: int) -> bool:
+    """Run one replica to its end, in any process of the cluster; return False if it was told to end before.
 
     An error in the loop is a fact about the run: it goes to the driver through the server. Raised here, Ray Train would
     take it for a failure of the machine and start the replica again.
@@ -61,20 +68,37 @@ def run_replica(given: Assignment, replica: int) -> None:
     job = given["job"]
     servers = Handles(*given["servers"])
     transport, limit = given["transport"], given["round_timeout_s"]
-    exchange, why_not = open_exchange(transport, servers, replica, given["replicas"], round_timeout_s=limit)
+    exchange, why_not = open_exchange(
+        transport, servers, replica, given["replicas"], round_timeout_s=limit, leave=NOTICED
+    )
     try:
         if why_not is not None and transport == "shared_memory":
             raise ConfigError(f"Invalid exchange='shared_memory' for replica {replica}: {why_not}. Use 'auto'.")
         exchange.emit(_transport(exchange, replica, why_not))
-        exchange.own = restored_rounds(Path(str(job["checkpoints"])))
         if job["threads"]:
             torch.set_num_threads(int(str(job["threads"])))
-        drive(_loop(given, replica, exchange), exchange)
+        while not _lived(given, replica, exchange):
+            exchange.start_again()
     except Exception as error:  # noqa: BLE001 - whatever the user's code raises
         with suppress(ExchangeError):  # without a server the driver knows already
             exchange.fail(error)
     else:
         exchange.close()
+    return not exchange.left
+
+
+def _lived(given: Assignment, replica: int, exchange: ServerExchange) -> bool:
+    """Run the replica's loop; return False if it must start again."""
+    exchange.own = restored_rounds(Path(str(given["job"]["checkpoints"])))
+    try:
+        drive(_loop(given, replica, exchange), exchange)
+    except StartAgainError:
+        return False
+    except StrayedError:
+        if not exchange.strayed():
+            raise
+        return False
+    return True
 
 
 def _transport(exchange: ServerExchange, replica: int, why_not: str | None) -> Event:

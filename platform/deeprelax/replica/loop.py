@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from deeprelax.coupling.base import Coupling
 from deeprelax.coupling.message import Message, Reply
 from deeprelax.coupling.methods import make_coupling
-from deeprelax.errors import CheckpointError, DivergedError
+from deeprelax.errors import CheckpointError, DivergedError, StrayedError
 from deeprelax.replica import checkpoint
 from deeprelax.replica.adaptation import Adaptation
 from deeprelax.replica.evaluation import evaluate, has_batchnorm, outputs_of, own_buffers, recalibrate
@@ -158,7 +158,7 @@ class Training:
 
     def asking(self) -> AskingLoop:
         """Train as :meth:`run` does, but ask for the gradients: who runs the loop may compute those of many at once."""
-        if self.resume is not None:
+        if self.resume is not None and self._part(self.resume).exists():
             self._restore(self.resume)
         joined = yield from self.replica.join()
         self._report_adaptation()
@@ -175,8 +175,9 @@ class Training:
                 continue
             self._after_exchange(seen)
             seen = self.replica.position.step
-            if exchanged.stop and seen < self.plan.total_steps:
+            if (exchanged.stop or exchanged.save) and seen < self.plan.total_steps:
                 self._save()
+            if exchanged.stop and seen < self.plan.total_steps:
                 return
         yield from self._end()
 
@@ -230,11 +231,11 @@ class Training:
         if not row:
             return
         self._emit("telemetry", row)
-        self._refuse_divergence(row.get("replica/loss", 0.0), f"replica {self.index}")
+        self._refuse_divergence(row.get("replica/loss", 0.0), f"replica {self.index}", StrayedError)
 
-    def _refuse_divergence(self, loss: float, whose: str) -> None:
+    def _refuse_divergence(self, loss: float, whose: str, kind: type[DivergedError] = DivergedError) -> None:
         if not math.isfinite(loss):
-            raise DivergedError(
+            raise kind(
                 f"The loss of {whose} is {loss} at step {self.replica.position.step}. "
                 "Use a smaller lr, a softer spring (larger gamma, rho), or clip_norm."
             )
@@ -312,8 +313,12 @@ class Training:
                 checkpoint.write_tensors(where / "center.safetensors", self.model.state_dict())
         self._emit("checkpoint", {"elapsed": self.replica.elapsed})
 
+    def _part(self, saved: checkpoint.Checkpoint) -> Path:
+        """Return this replica's part of a checkpoint; who did not take part then has none, and is a newcomer."""
+        return saved.path / f"replica-{self.index:03d}.json"
+
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
-        numbers = checkpoint.read_json(saved.path / f"replica-{self.index:03d}.json")
+        numbers = checkpoint.read_json(self._part(saved))
         tensors = checkpoint.read_tensors(saved.path / f"replica-{self.index:03d}.safetensors")
         buffers = {
             name: tensors.pop(f"buffer.{name}") for name, _ in self.model.named_buffers() if f"buffer.{name}" in tensors

@@ -99,6 +99,8 @@ class PopulationConfig(BaseModel):
         if coupling.overlap or coupling.fragments > 1:
             field = "overlap" if coupling.overlap else "fragments"
             raise ConfigError(f"Cannot adapt with {field}: a decision needs the exchange of all weights, at its step.")
+        if coupling.sends == "elastic":
+            raise ConfigError(f"Cannot adapt {method} with mode='async': replicas decide at exchanges that all share.")
         for knob in self.knobs:
             if knob not in schedules:
                 has = ", ".join(name for name in ("lr", "gamma", "rho") if name in schedules)

@@ -284,7 +284,7 @@ class Replica:
         if self.elapsed or self._fragments.count > 1:  # otherwise only the center has still to hear of it
             self.coupling.outer_step(part, knobs, self.inner, self._noise)
         vectors = [self.coupling.message(w) for w in part]
-        message = self._message(self.coupling.kind, vectors, step=step, knobs=knobs, scalars=said)
+        message = self._message(self.coupling.sends, vectors, step=step, knobs=knobs, scalars=said)
         if not whole:
             message = self._fragments.message(message)
         return Flight(
@@ -306,6 +306,8 @@ class Replica:
             reply = self._line.hears(reply, message)
         if flight.measuring:
             count = len(self.weights)
+            if message.kind == "elastic":
+                self.probe.measure_staleness(reply.staleness)
             if self.coupling.kind == "center":
                 self.probe.measure_gap(message.vectors[:count], reply.vectors[:count])
             else:
@@ -395,6 +397,7 @@ class Replica:
             scalars=scalars,
             group=None if knobs is None else self.coupling.group(self.index),
             score=None if knobs is None or not self.coupling.ranked else self._score(),
+            max_ahead=self.coupling.max_ahead,
         )
 
     def _knobs(self, *, final: bool = False) -> dict[str, float]:

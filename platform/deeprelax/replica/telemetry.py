@@ -58,6 +58,10 @@ class Probe:
         self._measured["distance"] = _norm([v - c for v, c in zip(vectors, center, strict=True)])
         self._measured["center_norm"] = _norm(center)
 
+    def measure_staleness(self, exchanges: int) -> None:
+        """Note how many exchanges of others the center has seen since this replica pulled it the last time."""
+        self._measured["staleness"] = float(exchanges)
+
     def mean_loss(self) -> float:
         """Return the mean loss since the start of the run.
 

@@ -20,9 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import ray
 from ray import ObjectRef
 from ray.actor import ActorMethod, ActorProxy
+from ray.exceptions import RayError
 
-from deeprelax.errors import ExchangeError
-from deeprelax.exchange.server.coordinator import TICK_S, Answer, Coordinator, Member, Row, Rules
+from deeprelax.errors import DeepRelaxError, ExchangeError, StartAgainError
+from deeprelax.exchange.server.coordinator import TICK_S, Answer, Coordinator, Member, Rules
+from deeprelax.exchange.server.parcels import Parcel
+from deeprelax.exchange.server.recovery import Known, Recovery, was_restarted
+from deeprelax.exchange.server.shard import Shard
 
 if TYPE_CHECKING:
     from deeprelax.coupling.message import Message, Reply
@@ -62,7 +66,7 @@ class Position(NamedTuple):
 
     step: int
     exchanges: int
-    parts: list[Named | ObjectRef[Named]]
+    parts: list[Named | ObjectRef[Named | None] | None]
 
 
 class Controller(Protocol):
@@ -75,76 +79,32 @@ class News(NamedTuple):
     """What the driver hears.
 
     Args:
-        rows: of the replicas and about them, since the last call.
+        parcels: rows of the replicas and about them, since the last call.
         failure: the error that ended the run, if any.
         controller: of the workers, once it has started them; the driver can abort it.
     """
 
-    rows: list[Row]
+    parcels: list[Parcel]
     failure: Failure | None
     controller: Controller | None
 
 
-class Shard:
-    """A slice of the center, moved when the head says so.
+class Pulse(NamedTuple):
+    """What a member hears when it sends a heartbeat.
 
     Args:
-        restored: its slices of the center of a resumed run, or nothing.
+        stop: the run is to stop.
+        forgot: the server has lost its memory; remind it.
+        taken: number of the first row that the driver does not have yet.
     """
 
-    def __init__(self, restored: Named) -> None:
-        from deeprelax.exchange.server.store import Store
+    stop: bool
+    forgot: bool
+    taken: int
 
-        self._store = Store(restored)
-        self._deposits: dict[Member, Message] = {}
-        self._replies: dict[Member, asyncio.Future[Packed]] = {}
 
-    @ray.method
-    async def deposit(self, member: Member, header: Message, packed: Packed) -> bool:
-        """Keep a member's slices until the head has decided what becomes of them; return whether they are finite."""
-        self._deposits[member] = self._store.opened(header, packed)
-        self._replies[member] = asyncio.get_running_loop().create_future()
-        return self._store.rounds.finite(self._deposits[member])
-
-    @ray.method
-    async def collect(self, member: Member) -> Packed:
-        """Return the slices of the reply to a member that has deposited its own, once the head has decided."""
-        packed = await self._replies[member]
-        del self._replies[member]
-        return packed
-
-    @ray.method
-    async def close(self, members: Sequence[Member], restarted: bool) -> None:
-        """Average the members' deposits and answer them."""
-        if restarted:
-            self._store.rounds.center = None
-        self._answer(members, [self._deposits[member] for member in members])
-        # A newcomer may have deposited already; what a lost replica left goes when its replacement takes part.
-        present = {member.replica for member in members}
-        self._deposits = {member: kept for member, kept in self._deposits.items() if member.replica not in present}
-        self._replies = {
-            member: reply for member, reply in self._replies.items() if reply.done() or member in self._deposits
-        }
-
-    @ray.method
-    async def current(self, member: Member) -> None:
-        """Answer a newcomer that has deposited its slices with the center."""
-        self._answer([member], [replace(self._deposits.pop(member), kind="join")])
-
-    @ray.method
-    async def state(self) -> Named:
-        """Return the slices of center and velocity by name."""
-        return self._store.named()
-
-    @ray.method
-    async def traffic(self) -> Meter:
-        """Return what arrived here and what left."""
-        return self._store.rounds.meter
-
-    def _answer(self, members: Sequence[Member], deposits: Sequence[Message]) -> None:
-        reply = self._store.rounds.complete(deposits)
-        for member, deposit in zip(members, deposits, strict=True):
-            self._replies[member].set_result(self._store.sealed(reply.told(deposit.group)).copy())
+class ForgottenError(ExchangeError):
+    """The server has lost its memory: remind it and say it again."""
 
 
 class Head:
@@ -164,9 +124,13 @@ class Head:
         from deeprelax.exchange.server.store import Store
 
         self._store = Store(restored, step, exchanges)
+        self._rules = rules
         self._coordinator = Coordinator(rules, self._store.rounds)
         self._shards = shards
-        self._rows: list[Row] = []
+        self._recovery: Recovery | None = None
+        self._recovered = asyncio.Event()
+        self._parcels: list[Parcel] = []
+        self._taken: dict[str, int] = {}
         self._failure: Failure | None = None
         self._waiting: dict[Member, asyncio.Future[Sealed | ExchangeError]] = {}
         # Ray may free an object that only a reply refers to before the replica has read it, so the owner refers to it
@@ -175,20 +139,22 @@ class Head:
         self._watch: asyncio.Task[None] | None = None
         self._controller: Controller | None = None
         self._meeting: Meeting | None = None
+        if was_restarted():
+            self._forget()
 
     @ray.method
-    async def speak(self, member: Member, header: Message, packed: Packed, finite: bool) -> Sealed | ExchangeError:
+    async def speak(self, member: Member, header: Message, packed: Packed, elsewhere: float) -> Sealed | ExchangeError:
         """Take a replica's message and return the reply of its round, once it has closed.
 
         Args:
-            member: who speaks.
+            member: who says it.
             header: the message without its vectors.
             packed: this server's slices of them.
-            finite: whether those of the other servers are finite.
+            elsewhere: the squared gaps that the other servers measured.
         """
         waiting: asyncio.Future[Sealed | ExchangeError] = asyncio.get_running_loop().create_future()
         self._waiting[member] = waiting
-        self._hear(member, self._store.opened(header, packed), finite=finite)
+        self._hear(member, self._store.opened(header, packed), elsewhere)
         return await waiting
 
     @ray.method
@@ -198,21 +164,49 @@ class Head:
 
         if self._meeting is None and not self._shards:
             with suppress(OSError):  # a system without such sockets
-                self._meeting = Meeting(self._coordinator.rules.replicas, self._hear, self._lose)
+                self._meeting = Meeting(self._rules.replicas, self._hear, self._lose)
         return self._meeting.name if self._meeting is not None else None
 
     @ray.method
-    async def beat(self, member: Member, rows: Sequence[Row]) -> bool:
-        """Renew a member's lease and take its rows; True if the run is to stop."""
-        self._rows += rows
+    async def beat(self, member: Member, parcel: Parcel, leaving: bool) -> Pulse:
+        """Renew a member's lease and take its rows; ``leaving`` if it has been told to end."""
+        self._parcels.append(parcel)
         self._coordinator.beat(member)
-        return self._store.rounds.stop
+        if leaving:
+            self._coordinator.announce(member)
+        return Pulse(self._store.rounds.stop, self._recovery is not None, self._taken.get(parcel.sender, 0))
 
     @ray.method
-    async def leave(self, member: Member, rows: Sequence[Row]) -> None:
+    async def forget(self) -> None:
+        """Let all servers lose their memory, because one of them has."""
+        if self._rules.elastic and self._recovery is None:
+            self._forget()
+
+    @ray.method
+    async def remind(self, member: Member, known: Known) -> None:
+        """Take the newest center that a member knows, and return once the memory is back.
+
+        The member has told the other servers before.
+        """
+        if self._recovery is not None:
+            self._recovery.remind(member, known)
+            self._look()
+            await self._recovered.wait()
+
+    @ray.method
+    async def leave(self, member: Member, parcel: Parcel) -> None:
         """Let a member go that has finished."""
-        self._rows += rows
+        self._parcels.append(parcel)
+        if self._recovery is not None:
+            self._recovery.gone(member.replica)
         self._settle(partial(self._coordinator.leave, member))
+
+    @ray.method
+    async def stray(self, member: Member) -> bool:
+        """Turn away a member whose loss is not finite; return whether it may start again and the run goes on."""
+        if self._rules.elastic:
+            self._settle(partial(self._coordinator.stray, member))
+        return self._rules.elastic and self._failure is None
 
     @ray.method
     async def lose(self, replica: int) -> None:
@@ -220,17 +214,18 @@ class Head:
         self._settle(partial(self._coordinator.lose, replica))
 
     @ray.method
-    async def fail(self, member: Member, rows: Sequence[Row], failure: Failure) -> None:
+    async def fail(self, member: Member, parcel: Parcel, failure: Failure) -> None:
         """End the run because a replica's loop raised an error; all who wait hear of it."""
-        self._rows += rows
+        self._parcels.append(parcel)
         if not self._coordinator.outdated(member):
             self._fail(failure)
 
     @ray.method
     async def drain(self) -> News:
         """Return what has happened since the last call."""
-        rows, self._rows = self._rows, []
-        return News(rows, self._failure, self._controller)
+        parcels, self._parcels = self._parcels, []
+        self._taken |= {parcel.sender: parcel.end for parcel in parcels}
+        return News(parcels, self._failure, self._controller)
 
     @ray.method
     async def request_stop(self) -> None:
@@ -240,6 +235,8 @@ class Head:
     @ray.method
     async def position(self) -> Position:
         """Return where the run is, and the center there."""
+        if self._recovery is not None:
+            await self._recovered.wait()
         rounds = self._store.rounds
         others = [shard.state.remote() for shard in self._shards]
         return Position(rounds.step, rounds.exchanges, [self._store.named(), *others])
@@ -254,19 +251,66 @@ class Head:
         """Remember the controller of the workers, for the driver."""
         self._controller = controller
 
+    def _look(self) -> None:
+        """Look at the leases from now on."""
+        self._watch = self._watch or asyncio.create_task(self._look_at_leases())
+
     async def _look_at_leases(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._settle(self._coordinator.expire)
+            if self._recovery is None:
+                self._settle(self._coordinator.expire)
+            elif self._recovery.complete():
+                await self._recover(self._recovery)
 
-    def _hear(self, member: Member, message: Message, *, finite: bool = True) -> None:
-        if self._failure is not None:
-            self._refuse([member], _failed(self._failure))
-        elif self._coordinator.outdated(member):
-            self._refuse([member], _outdated(member))
+    def _forget(self) -> None:
+        """Ask all members what they know, or, without elasticity, let the whole group start again."""
+        if self._rules.elastic:
+            self._recovered.clear()
+            self._recovery = Recovery(self._rules.replicas, self._rules.lease_s)
         else:
-            self._watch = self._watch or asyncio.create_task(self._look_at_leases())
-            self._settle(partial(self._coordinator.hear, member, message, finite=finite))
+            self._coordinator.resume(())
+        self._refuse(self._everyone(), ForgottenError("The server has lost its memory."))
+
+    async def _recover(self, recovery: Recovery) -> None:
+        from deeprelax.exchange.server.store import Store
+
+        newest, before = recovery.newest, self._store.rounds
+        at = None if newest is None else newest.exchanges
+        try:
+            await asyncio.gather(*(shard.recover.remote(at) for shard in self._shards))
+        except RayError:  # one has died meanwhile, and with it what it was told
+            self._recovered.set()
+            self._forget()
+            return
+        if newest is not None:
+            self._store = Store(newest.tensors, newest.step, newest.exchanges)
+        rounds = self._store.rounds
+        rounds.stop, rounds.save, rounds.meter = before.stop, before.save, before.meter
+        self._coordinator = Coordinator(self._rules, rounds)
+        self._coordinator.resume(recovery.members.values())
+        self._recovery = None
+        self._recovered.set()
+
+    def _hear(self, member: Member, message: Message, elsewhere: float = 0.0) -> None:
+        refusal = self._refusal(member, message)
+        if refusal is not None:
+            self._refuse([member], refusal)
+            return
+        self._look()
+        self._settle(partial(self._coordinator.hear, member, message, elsewhere))
+
+    def _refusal(self, member: Member, message: Message) -> ExchangeError | None:
+        """Return why a message is not even heard, if so."""
+        if self._failure is not None:
+            return _failed(self._failure)
+        if self._recovery is not None:
+            return ForgottenError("The server has lost its memory.")
+        if self._coordinator.outdated(member):
+            return _outdated(member)
+        if message.kind != "join" and not (self._rules.elastic or self._coordinator.knows(member)):
+            return StartAgainError("The server has lost its memory of the group: it starts again.")
+        return None
 
     def _lose(self, member: Member) -> None:
         if not self._coordinator.outdated(member):
@@ -274,16 +318,20 @@ class Head:
 
     def _settle(self, act: Callable[[], Answer | None]) -> None:
         try:
-            answer = act()
-        except ExchangeError as error:
+            answer = act() or self._coordinator.released()
+            while answer is not None:
+                self._refuse(answer.refused, StartAgainError("These weights are refused."))
+                if set(answer.to) - set(answer.refused):
+                    self._answer(answer)
+                answer = self._coordinator.released()
+        except DeepRelaxError as error:
             self._fail(Failure(None, type(error).__name__, str(error)))
-            return
         if self._coordinator.events:
             self._let_outdated_go()
-        self._rows += self._coordinator.events
-        self._coordinator.events.clear()
-        if answer is None:
-            return
+            self._parcels.append(Parcel("", 0, self._coordinator.events))
+            self._coordinator.events = []
+
+    def _answer(self, answer: Answer) -> None:
         for shard in self._shards:
             if answer.averaged:
                 shard.close.remote(answer.to, answer.restarted)

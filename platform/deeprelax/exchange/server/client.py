@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -15,11 +19,15 @@ from deeprelax.errors import DeepRelaxError, ExchangeError
 from deeprelax.exchange.base import Exchange
 from deeprelax.exchange.meter import Meter
 from deeprelax.exchange.rounds import Rounds
-from deeprelax.exchange.server.actor import Failure
+from deeprelax.exchange.server.actor import Failure, ForgottenError
 from deeprelax.exchange.server.coordinator import ROUND_TIMEOUT_S, Member, Row
-from deeprelax.exchange.server.servers import CenterState, Handles, call, fetch, read_center
+from deeprelax.exchange.server.parcels import Outbox
+from deeprelax.exchange.server.recovery import Known
+from deeprelax.exchange.server.servers import AwayError, CenterState, Handles, call, fetch, read_center, sliced
 from deeprelax.exchange.server.wire import join, pack, split, unpack
 from deeprelax.exchange.staging import Staging
+
+T = TypeVar("T")
 
 BEAT_S = 0.25
 """Seconds between two heartbeats; each carries the replica's rows."""
@@ -36,12 +44,14 @@ class ServerExchange(Exchange):
         replica: this replica's index a.
         replicas: n.
         round_timeout_s: the servers' limit; a call waits twice as long, so that theirs ends it.
+        leave: set once this replica is told to end: it does so at the next exchange, where all save.
         beat_s: see :data:`BEAT_S`.
 
     Attributes:
         meter: bytes and seconds of the exchanges so far.
         own: the rounds that this replica would continue alone, to be set to what its newest checkpoint left before the
             first message. The replica joins at their position; a single replica completes its messages in them.
+        left: this replica has ended before the run.
     """
 
     def __init__(
@@ -51,6 +61,7 @@ class ServerExchange(Exchange):
         replicas: int,
         *,
         round_timeout_s: float = ROUND_TIMEOUT_S,
+        leave: threading.Event | None = None,
         beat_s: float = BEAT_S,
     ) -> None:
         self.meter = Meter()
@@ -61,9 +72,12 @@ class ServerExchange(Exchange):
         self._sizes: list[int] = []
         self._alone = replicas == 1
         self._timeout_s = 2 * round_timeout_s
+        self._leave = leave or threading.Event()
+        self.left = False
         self._beat_s = beat_s
-        self._rows: list[Row] = []
-        self._rows_lock = threading.Lock()
+        self._newest: Reply | None = None
+        self._remembering = threading.Lock()
+        self._outbox = Outbox()
         self._ended = threading.Event()
         self._beating = threading.Thread(target=self._beat, name="deeprelax-heartbeat", daemon=True)
         self._beating.start()
@@ -76,26 +90,35 @@ class ServerExchange(Exchange):
         """
         if message.kind == "join":
             message = replace(message, step=self.own.step, exchanges=self.own.exchanges)
+            self._sizes = [len(vector) for vector in message.vectors]
         if self._alone and message.kind == "join":
-            self._carry(replace(message, vectors=()))  # makes this replica known
+            self._insist(partial(self._carry, replace(message, vectors=())))  # makes this replica known
         if self._alone:
-            return self.own.complete([message])
-        return self._carry(message)
+            return self._leaving(self.own.complete([message]), now=message.kind != "join")
+        reply = self._insist(partial(self._carry, message))
+        return self._leaving(reply, now=reply.save)
 
     def waited(self, seconds: float) -> None:
         """Count the time, unless nobody is waited for."""
         if not self._alone:
             self.meter.wait_s += seconds
 
+    def start_again(self) -> None:
+        """Become a newcomer, after a :class:`~deeprelax.errors.StartAgainError`."""
+        self._member = Member(self._member.replica, uuid.uuid4().hex)
+
+    def strayed(self) -> bool:
+        """Tell the servers that this replica's loss is not finite; return whether it may start again."""
+        return self._insist(lambda: call(self._servers.head.stray.remote(self._member)))
+
     def emit(self, row: Row) -> None:
         """Send a row of JSON values to the driver with the next heartbeat."""
-        with self._rows_lock:
-            self._rows.append(row)
+        self._outbox.add(row)
 
     def center_state(self) -> CenterState:
         """Return the center; between a reply and the next message it is the center of that reply's exchange."""
         if not self._alone:
-            return read_center(call(self._servers.head.position.remote()))
+            return self._insist(lambda: read_center(call(self._servers.head.position.remote())))
         tensors = self.own.center.state() if self.own.center is not None else {}
         return CenterState(tensors=tensors, step=self.own.step, exchanges=self.own.exchanges)
 
@@ -106,7 +129,7 @@ class ServerExchange(Exchange):
             ExchangeError: the server is gone.
         """
         self._end_beating()
-        call(self._servers.head.leave.remote(self._member, self._taken_rows()))
+        self._insist(lambda: call(self._servers.head.leave.remote(self._member, self._outbox.parcel())))
 
     def fail(self, error: Exception) -> None:
         """Tell the servers that this replica's loop raised ``error``, which ends the run.
@@ -118,13 +141,53 @@ class ServerExchange(Exchange):
         explained = isinstance(error, DeepRelaxError)
         trace = "" if explained else "".join(traceback.format_exception(error))
         failure = Failure(self._member.replica, type(error).__name__, str(error), trace)
-        call(self._servers.head.fail.remote(self._member, self._taken_rows(), failure))
+        self._insist(lambda: call(self._servers.head.fail.remote(self._member, self._outbox.parcel(), failure)))
+
+    def _leaving(self, reply: Reply, *, now: bool) -> Reply:
+        """Return the reply; one that ends this replica's loop if it has been told to end and all save now."""
+        self.left = now and self._leave.is_set()
+        return replace(reply, stop=True) if self.left else reply
+
+    def _insist(self, ask: Callable[[], T]) -> T:
+        """Return what the servers answer, over their deaths and restarts."""
+        while True:
+            try:
+                return ask()
+            except AwayError:
+                self._outbox.send_again()
+                time.sleep(self._beat_s)
+            except ForgottenError:
+                self._remind()
+
+    def _remind(self) -> None:
+        """Tell servers that have lost their memory the newest center that this replica knows, until they have it."""
+        first, *rest = self._known()
+        with suppress(AwayError):  # then it asks again
+            for kept in [shard.remind.remote(part) for shard, part in zip(self._servers.shards, rest, strict=True)]:
+                call(kept)
+            call(self._servers.head.remind.remote(self._member, first), self._timeout_s)
+
+    def _known(self) -> list[Known]:
+        """Return each server's part of the newest center that this replica has heard of, or of its checkpoint's."""
+        servers = 1 + len(self._servers.shards)
+        with self._remembering:
+            heard = self._newest
+            if heard is not None and not self._alone:
+                tensors = {f"center.{i}": vector for i, vector in enumerate(heard.vectors)}
+                return [Known(heard.step, heard.exchanges, part) for part in sliced(tensors, servers)]
+        saved = self.own.center.state() if self.own.center is not None else {}
+        return [Known(self.own.step, self.own.exchanges, part) for part in sliced(saved, servers)]
+
+    def _remembered(self, answer: T | None) -> T:
+        """Return what a shard answers; if it has lost its memory, all servers must."""
+        if answer is None:
+            call(self._servers.head.forget.remote())
+            raise ForgottenError("A server has lost its memory.")
+        return answer
 
     def _carry(self, message: Message) -> Reply:
         head, shards = self._servers
         vectors = self._staging.out(message.vectors)
-        if message.kind == "join":
-            self._sizes = [len(vector) for vector in vectors]
         known = bool(message.codecs or message.slices)
         shares = split(vectors, 1 + len(shards), message.codecs, message.slices, self._sizes if known else ())
         first, *rest = parts = [pack(share.pieces) for share in shares]
@@ -136,12 +199,12 @@ class ServerExchange(Exchange):
             shard.deposit.remote(self._member, own, part)
             for shard, own, part in zip(shards, headers, rest, strict=True)
         ]
-        finite = [call(arrived, self._timeout_s) for arrived in kept]
-        answer = call(head.speak.remote(self._member, header, first, all(finite)), self._timeout_s)
+        elsewhere = sum(self._remembered(call(gap, self._timeout_s)) for gap in kept)
+        answer = call(head.speak.remote(self._member, header, first, elsewhere), self._timeout_s)
         if isinstance(answer, ExchangeError):
             raise answer
         collected = [shard.collect.remote(self._member) for shard in shards]
-        slices = [fetch(answer.packed), *(call(part) for part in collected)]
+        slices = [fetch(answer.packed), *(self._remembered(call(part)) for part in collected)]
         sent, received = (sum(part.nbytes for part in packed) for packed in (parts, slices))
         self.meter.count(message.phase, sent=sent, received=received)
         heard = join([unpack(part) for part in slices])
@@ -149,24 +212,33 @@ class ServerExchange(Exchange):
 
     def _heard(self, reply: Reply, vectors: Sequence[Tensor], message: Message) -> Reply:
         """Return the reply with its vectors, and its group's after them, where the message's are."""
-        heard = tuple(self._staging.back(vectors, message.vectors))
         # A message about a fragment may be answered with the whole center, so without a group all belongs to that.
-        count = len(heard) if message.group is None else len(message.vectors)
+        count = len(vectors) if message.group is None else len(message.vectors)
+        if message.kind != "mean" and not (message.codecs or message.slices):
+            with self._remembering:
+                self._newest = replace(reply, vectors=tuple(self._kept(vectors[:count])))
+        heard = tuple(self._staging.back(vectors, message.vectors))
         return replace(reply, vectors=heard[:count], group=heard[count:])
+
+    def _kept(self, vectors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return vectors of a reply so that they stay as they are."""
+        return vectors
 
     def _beat(self) -> None:
         while not self._ended.wait(self._beat_s):
+            parcel = self._outbox.parcel()
             try:
-                stop = call(self._servers.head.beat.remote(self._member, self._taken_rows()))
+                pulse = call(self._servers.head.beat.remote(self._member, parcel, self._leave.is_set()))
+                self._outbox.delivered(parcel, pulse.taken)
+                if pulse.forgot and not self._alone:
+                    self._remind()
+            except AwayError:
+                self._outbox.send_again()
+                continue
             except ExchangeError:
                 return  # the next exchange says so
-            self.own.stop = stop
+            self.own.stop = pulse.stop
 
     def _end_beating(self) -> None:
         self._ended.set()
         self._beating.join()
-
-    def _taken_rows(self) -> list[Row]:
-        with self._rows_lock:
-            rows, self._rows = self._rows, []
-        return rows

@@ -6,7 +6,8 @@ it shares with them, and tells them so. Every piece of memory has one writer, so
 could hold; the memory has no name, so nothing is left on the machine whoever is killed; and the kernel closes the
 socket of a process that dies, so the head knows at once.
 
-It takes one copy of a message for each replica, and the center lies in it.
+It takes one copy of a message for each replica, and the center lies in it. Each replica also keeps a copy of the newest
+center: a head that dies may leave it half moved. From then on its messages go through Ray.
 
 A process that was stopped may go on while the others have gone further; what it then reads of the center may be half of
 one round and half of the next. It is a round late, so its next message is answered with the center, from which it goes

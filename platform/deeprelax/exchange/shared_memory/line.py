@@ -11,6 +11,7 @@ from deeprelax.coupling.message import Message, Reply
 from deeprelax.errors import ExchangeError
 from deeprelax.exchange.base import Exchange
 from deeprelax.exchange.server.coordinator import ROUND_TIMEOUT_S, Member
+from deeprelax.exchange.server.servers import AwayError
 from deeprelax.exchange.shared_memory.channel import Channel
 from deeprelax.exchange.shared_memory.vectors import Layout, SharedVectors, layout_of
 from deeprelax.exchange.shared_memory.words import read_reply, write_message
@@ -23,11 +24,14 @@ class Line(Exchange):
         channel: to the head.
         member: who speaks.
         timeout_s: the longest wait for a reply.
+
+    Attributes:
+        member: who speaks; may be another life of the same replica.
     """
 
     def __init__(self, channel: Channel, member: Member, timeout_s: float = 2 * ROUND_TIMEOUT_S) -> None:
         self._channel = channel
-        self._member = member
+        self.member = member
         self._timeout_s = timeout_s
         self._memory: dict[Layout, SharedVectors] = {}
 
@@ -35,21 +39,23 @@ class Line(Exchange):
         """Deliver the message and wait for the reply of its round; its vectors are the head's own memory.
 
         Raises:
-            ExchangeError: the head is gone or silent, or refuses the message.
+            AwayError: the head is gone.
+            ExchangeError: it is silent, or refuses the message.
         """
+        assert message.kind != "elastic", "one who pulls alone would read what the next one is told"
         own = self._memory_like(message.vectors)
         finite = own.write(message.vectors)
         # Bytes always look finite; what they say, only the center knows.
         header = replace(message, finite=None if message.codecs else finite)
         try:
-            self._channel.send(write_message(self._member, header), own)
+            self._channel.send(write_message(self.member, header), own)
             words, shared = self._channel.receive(self._timeout_s)
         except TimeoutError:
             raise ExchangeError(
                 f"The center server has not answered for timeout_s={self._timeout_s:g} seconds."
             ) from None
         except OSError as error:
-            raise ExchangeError(
+            raise AwayError(
                 f"The center server is gone ({error}), and the center with it. Resume the run from its newest"
                 " checkpoint."
             ) from None

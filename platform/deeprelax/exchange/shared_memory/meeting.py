@@ -18,7 +18,7 @@ from deeprelax.exchange.server.coordinator import Member
 from deeprelax.exchange.shared_memory.channel import Channel, Words
 from deeprelax.exchange.shared_memory.crew import Crew
 from deeprelax.exchange.shared_memory.vectors import Layout, SharedVectors, layout_of
-from deeprelax.exchange.shared_memory.words import read_message, write_reply
+from deeprelax.exchange.shared_memory.words import read_message, write_refusal, write_reply
 
 
 class Meeting:
@@ -67,7 +67,7 @@ class Meeting:
 
     def refuse(self, members: Sequence[Member], error: ExchangeError) -> None:
         """Answer those of the members that wait here with an error."""
-        self._answer([member for member in members if member in self._waiting], {"refused": str(error)})
+        self._answer([member for member in members if member in self._waiting], write_refusal(error))
 
     @property
     def waiting(self) -> tuple[Member, ...]:

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from deeprelax.coupling.codec import read_codec, write_codec
 from deeprelax.coupling.message import CenterStep, Codecs, Message, Reply
-from deeprelax.errors import ExchangeError
+from deeprelax.errors import ExchangeError, StartAgainError
+from deeprelax.exchange.server.actor import ForgottenError
 from deeprelax.exchange.server.coordinator import Member
 from deeprelax.exchange.shared_memory.channel import Words
+
+_REFUSALS = {kind.__name__: kind for kind in (ExchangeError, StartAgainError, ForgottenError)}
 
 
 def write_message(member: Member, message: Message) -> Words:
@@ -42,6 +45,11 @@ def write_reply(reply: Reply) -> Words:
     return {"reply": fields | {"codecs": _written(reply.codecs)}}
 
 
+def write_refusal(error: ExchangeError) -> Words:
+    """Return an error as an answer."""
+    return {"refused": type(error).__name__, "why": str(error)}
+
+
 def read_reply(words: Words, vectors: Sequence[Tensor], group: Sequence[Tensor]) -> Reply:
     """Return the answer.
 
@@ -49,7 +57,7 @@ def read_reply(words: Words, vectors: Sequence[Tensor], group: Sequence[Tensor])
         ExchangeError: it is a refusal.
     """
     if "refused" in words:
-        raise ExchangeError(str(words["refused"]))
+        raise _REFUSALS[str(words["refused"])](words["why"])
     fields = cast("dict[str, Any]", words["reply"])
     fields |= {
         "vectors": tuple(vectors),
