@@ -57,7 +57,8 @@ def test_a_vectorized_run_is_the_run_to_rounding_and_says_so(tmp_path: Path) -> 
     assert together.metrics == pytest.approx(alone.metrics, rel=1e-4)
     assert len(together.telemetry()) == len(alone.telemetry())
     assert together.cost["bytes_exchanged"] == alone.cost["bytes_exchanged"] > 0
-    assert said(together) == [{"event": "vectorize", "step": 0, "vectorized": True, "reason": None}]
+    (row,) = said(together)
+    assert row.items() >= {"step": 0, "vectorized": True, "reason": None}.items()
     assert said(alone) == []
 
 

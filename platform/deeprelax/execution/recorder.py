@@ -71,7 +71,7 @@ class Recorder:
         self._ended: list[Numbers] = []
 
     def take(self, event: Event) -> None:
-        """Record one event."""
+        """Record one event, with the seconds of the run at which it was heard."""
         kind = str(event["event"])
         if kind == "checkpoint":
             self._checkpoint(event)
@@ -79,6 +79,7 @@ class Recorder:
         if kind == "counted":
             self._latest[cast("int", event["replica"])] |= _numbers(event)
             return
+        event = event | {"seconds": self._seconds()}
         if kind == "evaluation":
             event = event | self.state()
         self.store.log(event)
