@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -124,7 +125,7 @@ def read(name: str, folder: Path) -> Finish:
         if row["event"] == "evaluation"
     ]
     # The median leaves out the exchanges at which replica 0 judges the center while the others wait.
-    period_s = median(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    period_s = median(later - earlier for earlier, later in pairwise(times))
     return Finish(name=name, evaluations=evaluations, step_s=period_s / PERIOD)
 
 
