@@ -5,11 +5,12 @@ VENV ?= .venv
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-faults test-chaos lint type bench clean
+.PHONY: help demo test test-fast test-long test-faults test-chaos lint type bench clean
 
 BIN := $(VENV)/bin
 LIBRARY := platform trainables search_spaces
-PARALLEL := -n auto --maxprocesses 4 # what needs no Ray; a Ray cluster takes all cores for itself
+WITHOUT_RAY := tests/unit tests/layout tests/browser tests/integration/test_study_*.py tests/faults/test_soak.py
+PARALLEL := -n auto --maxprocesses 4 --dist loadgroup # a Ray cluster takes all cores for itself, these tests share them
 export PYTHONDONTWRITEBYTECODE := 1
 export PYTHONNOUSERSITE := 1
 
@@ -19,15 +20,18 @@ help: ## list the targets
 demo: $(VENV)/.run ## train Parle with 3 replicas on Ray, next to SGD at equal gradients
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.dev ## run every test and every example in a docstring
-	@$(BIN)/python -m pytest $(PARALLEL) --doctest-modules tests/unit tests/layout $(LIBRARY)
-	@$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/layout
+test: $(VENV)/.dev ## run every test but the long ones, and every example in a docstring
+	@$(BIN)/python -m pytest $(PARALLEL) --doctest-modules $(WITHOUT_RAY) $(LIBRARY)
+	@$(BIN)/python -m pytest tests -m "not long" $(addprefix --ignore ,$(wildcard $(WITHOUT_RAY)))
 
 test-fast: $(VENV)/.dev ## run the unit tests: no Ray, under two minutes
 	@$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
 
-test-faults: $(VENV)/.dev ## kill, stop and poison replicas and servers with real signals, the longer variants too
-	@$(BIN)/python -m pytest tests/faults/test_replica_loss.py tests/faults/test_membership.py tests/faults/long_membership.py
+test-long: $(VENV)/.dev ## run the tests that make test leaves out: more real Ray, more SIGKILL
+	@$(BIN)/python -m pytest tests -m long
+
+test-faults: $(VENV)/.dev ## kill, stop and poison replicas, trials and servers with real signals; short and long tests
+	@$(BIN)/python -m pytest tests/faults --ignore tests/faults/test_study_chaos.py --ignore tests/faults/test_sweep_chaos.py
 
 test-chaos: $(VENV)/.dev ## kill drivers, workers and PostgreSQL at random under sweeps on three Rays, 20 rounds
 	@DEEPRELAX_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -q tests/faults/test_study_chaos.py tests/faults/test_sweep_chaos.py

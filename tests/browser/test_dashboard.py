@@ -16,6 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from deeprelax.tuning.study import Study, Terms
 
+pytestmark = pytest.mark.xdist_group("browser")  # one server and one browser for all
+
 CHROMIUM = "/usr/bin/chromium"
 SEEN = Path(os.environ.get("DEEPRELAX_SCREENSHOTS", "runs/screenshots"))
 """Folder of the pictures of every page."""

@@ -33,6 +33,7 @@ def postgres(needs: Callable[[str, str], None]) -> Iterator[Postgres]:
         yield server
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_no_trial_is_lost_or_counted_twice(postgres: Postgres, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)

@@ -95,6 +95,7 @@ def until(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
+@pytest.mark.long
 def test_a_trial_survives_its_workers_and_they_do_not_survive_it(process: Any, tmp_path: Path) -> None:
     def step() -> dict[str, Any]:
         row: dict[str, Any] = ray.get(process.step.remote())

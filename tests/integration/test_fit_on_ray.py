@@ -39,7 +39,10 @@ def train(coupling: Coupling, folder: Path, *, local: bool, **fields: Any) -> de
     )
 
 
-@pytest.mark.parametrize("name", ["sgd", "parle", "entropy_sgd"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize("name", ["parle", pytest.param("sgd", marks=LONG), pytest.param("entropy_sgd", marks=LONG)])
 def test_same_numbers_on_ray_as_in_one_process(name: str, tmp_path: Path) -> None:
     here = train(quick(name), tmp_path / "local", local=True, report=("replicas", "ensemble"))
     there = train(quick(name), tmp_path / "ray", local=False, report=("replicas", "ensemble"))

@@ -19,6 +19,8 @@ from deeprelax.tuning.study import Study, list_studies
 from deeprelax.tuning.study.address import Address
 from deeprelax.tuning.study.storage import PatientStorage, open_storage
 
+pytestmark = pytest.mark.xdist_group("postgresql")  # one server for all
+
 
 @pytest.fixture(scope="module")
 def postgres(needs: Callable[[str, str], None]) -> Iterator[Postgres]:

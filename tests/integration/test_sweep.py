@@ -87,6 +87,7 @@ def test_what_a_sweep_prints_can_be_repeated_and_the_same_call_joins_it(tmp_path
     assert joined.summary() == result.summary()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_several_objectives_end_with_what_is_best_in_some(tmp_path: Path) -> None:
     result = small_sweep(
@@ -96,6 +97,7 @@ def test_several_objectives_end_with_what_is_best_in_some(tmp_path: Path) -> Non
     assert result.objectives.keys() == {"bytes_exchanged", "center/loss"}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_grid_is_trained_whole_under_a_scheduler_that_pauses_by_default(tmp_path: Path) -> None:
     space = SearchSpace(
@@ -116,6 +118,7 @@ def test_a_grid_is_trained_whole_under_a_scheduler_that_pauses_by_default(tmp_pa
     assert result.failures == {}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_worker_costs_one_attempt(tmp_path: Path) -> None:
     flag = tmp_path / "flag"

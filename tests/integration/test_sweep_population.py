@@ -110,6 +110,7 @@ def test_what_a_population_finds_can_be_repeated_and_its_disk_does_not_grow(tmp_
     assert learned.lineage[0].step == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_population_goes_on_without_a_trial_whose_process_was_killed(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
