@@ -13,9 +13,11 @@ from fastapi.templating import Jinja2Templates
 from deeprelax.dashboard import words
 from deeprelax.dashboard.figures.figure import Figure
 from deeprelax.dashboard.figures.run import AXES, compared, run_figures
+from deeprelax.dashboard.figures.schedules import schedule_figures
 from deeprelax.dashboard.figures.sweep import sweep_figures
 from deeprelax.dashboard.runs import Runs
-from deeprelax.dashboard.sweeps import Sweeps
+from deeprelax.dashboard.sweeps import Sweep, Sweeps
+from deeprelax.tuning.sweep.standing import LEADING
 
 Against = Literal["step", "seconds", "bytes"]
 RunPaths = Annotated[list[str], Query()]
@@ -36,14 +38,18 @@ def pages(sweeps: Sweeps, runs: Runs) -> APIRouter:
         listed = sweeps.database.studies()[::-1]
         return page(request, "home", sweeps=listed, runs=runs.newest(), root=runs.root, study=sweeps.database.address)
 
+    def drawn_of(found: Sweep) -> list[Figure]:
+        leading = [trial.number for trial in found.standing.leading(LEADING)]
+        return [*sweep_figures(found), *schedule_figures(runs.configs(found.name, leading))]
+
     @router.get("/sweeps/{name}")
     def sweep(request: Request, name: str) -> HTMLResponse:
         found = sweeps.read(name)
-        return page(request, "sweep", sweep=found, figures=sweep_figures(found))
+        return page(request, "sweep", sweep=found, figures=drawn_of(found), runs_of=runs.of_trial)
 
     @router.get("/data/sweeps/{name}")
     def sweep_data(name: str) -> JSONResponse:
-        return _drawn(sweep_figures(sweeps.read(name)))
+        return _drawn(drawn_of(sweeps.read(name)))
 
     @router.get("/runs/{path:path}")
     def run(request: Request, path: str, against: Against = "step") -> HTMLResponse:

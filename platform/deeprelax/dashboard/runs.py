@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deeprelax.config import RunConfig
 from deeprelax.dashboard.logs import Row, read_rows
 from deeprelax.errors import ConfigError
 
@@ -109,6 +110,17 @@ class Runs:
         if not folder.is_relative_to(self.root) or not (folder / "config.json").is_file():
             raise ConfigError(f"Unknown run {path!r}. Must be a folder of a run below {self.root}.")
         return folder
+
+    def of_trial(self, sweep: str, number: int) -> list[str]:
+        """Return the paths of a trial's runs that are below the root, one a seed."""
+        trial = self.root / "sweeps" / sweep / "trials" / f"{number:05d}"
+        return [str(path.relative_to(self.root)) for path in sorted(trial.glob("seed-*")) if path.is_dir()]
+
+    def configs(self, sweep: str, numbers: Sequence[int]) -> list[RunConfig]:
+        """Return the resolved runs of trials, a seed each; those that are not below the root are left out."""
+        paths = [found[0] for number in numbers if (found := self.of_trial(sweep, number))]
+        read = [_read(self.root / path / "config.json") for path in paths]
+        return [RunConfig(**config) for config in read if config.get("steps")]
 
     def fingerprint(self, path: str) -> str:
         """Return what changes when the run's files do."""

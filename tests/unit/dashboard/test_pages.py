@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 from tests.unit.dashboard.pages import READER, WRITER, client, run, study
 from tests.unit.tuning.studies import opened, prepared, terms
 
+from deeprelax.config import RunConfig
 from deeprelax.dashboard.live import changes
 from deeprelax.dashboard.runs import Runs
 from deeprelax.errors import ConfigError
@@ -45,6 +47,24 @@ def test_a_sweep_shows_its_trials_and_draws_them(tmp_path: Path) -> None:
     assert best["y"] == sorted(best["y"], reverse=True)
     assert figures["bytes"]["data"][0]["x"] == [1e6, 2e6]
     assert "parallel" in figures
+
+
+def test_the_schedules_of_the_best_are_drawn_and_trials_lead_to_their_runs(tmp_path: Path) -> None:
+    study(tmp_path)
+    resolved = RunConfig(
+        trainable="digits", steps=100, epochs=4.0, coupling={"lr": "cos(0.1,0)", "gamma": "exp(100,1)", "rho": "10"}
+    )
+    folder = tmp_path / "runs" / "sweeps" / "parabola" / "trials" / "00001" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(resolved.job()))
+    with client(tmp_path) as site:
+        figures = site.get("/data/sweeps/parabola", headers=READER).json()
+        page = site.get("/sweeps/parabola", headers=READER).text
+    (best,) = figures["schedule-gamma"]["data"]
+    assert (best["x"][0], best["y"][0]) == (0.0, pytest.approx(100.0))
+    assert best["y"][-1] == pytest.approx(1.0, rel=0.1)
+    assert "schedule-rho" not in figures
+    assert "/runs/sweeps/parabola/trials/00001/seed-0" in page
 
 
 def test_a_run_is_drawn_against_what_was_asked_for(tmp_path: Path) -> None:
