@@ -35,7 +35,7 @@ def batches(task: Task, size: int, rank: int) -> Iterator[tuple[Tensor, Tensor]]
     order = Batches(samples=len(task.train_data), batch_size=size, replica=rank, replicas=dist.get_world_size())
     for number in count():
         for rows in order.of_pass(number):
-            yield cast("tuple[Tensor, Tensor]", task.train_data.batch(rows))
+            yield task.train_data.batch(rows)
 
 
 class Peer:

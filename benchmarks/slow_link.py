@@ -26,14 +26,53 @@ from benchmarks.run import console, machine
 from benchmarks.shaped_link import End, Shape, shaped_link
 from rich.table import Table
 
+from deeprelax.planning import plan
+from deeprelax.registry import find
+
 PERIOD = 25
+COMMON = (f"period={PERIOD}", "start=same")
+DDP = "DDP (gloo)"
 BAR = 0.1
 """Share of DDP's time."""
 
 START_S = 120
 """Seconds for a node to start."""
 
-METHODS: Mapping[str, Sequence[str]] = {"Parle": (), "Parle, start=same": ("start=same",)}
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One contender, and how the plan calls it.
+
+    Args:
+        settings: of the coupling.
+        codec: of the plan.
+        overlap: of the plan.
+    """
+
+    settings: Sequence[str] = ()
+    codec: str = "float32"
+    overlap: bool = False
+
+
+ENTRIES: Mapping[str, Entry] = {
+    "Parle": Entry(),
+    "Parle, int8": Entry(settings=("codec=int8",), codec="int8"),
+    "Parle, int8, overlap": Entry(settings=("codec=int8", "overlap=10"), codec="int8", overlap=True),
+}
+
+COMMON = (f"period={PERIOD}", "start=same")
+DDP = "DDP (gloo)"
+BAR = 0.1
+"""Share of DDP's time."""
+
+START_S = 120
+"""Seconds for a node to start."""
+
+METHODS: Mapping[str, Sequence[str]] = {
+    "Parle": (),
+    "Parle, int8": ("codec=int8",),
+    "Parle, int8, overlap": ("codec=int8", "overlap=10"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +133,17 @@ def ddp(race: Race, ends: Sequence[End]) -> tuple[Finish, float]:
         raise click.ClickException("DDP failed; its own words are above.")
     rows = [json.loads(line) for line in said[0].splitlines()]
     facts = {name: value for row in rows for name, value in row.items() if len(row) == 1}
-    return Finish(name="DDP (gloo)", evaluations=rows[1:-1], step_s=facts["step_s"]), facts["alone_s"]
+    return Finish(name=DDP, evaluations=rows[1:-1], step_s=facts["step_s"]), facts["alone_s"]
 
 
-def coupled(name: str, fields: Sequence[str], race: Race, ends: Sequence[End], folder: Path) -> Finish:
+def coupled(name: str, race: Race, ends: Sequence[End], folder: Path) -> Finish:
     """Return how a coupling does on the Ray cluster at the ends, by the command that a user types."""
     options = {
         "--coupling": "parle", "--replicas": str(len(ends)), "--steps": str(race.steps), "--threads": "1",
         "--evaluate-every": str(race.every / race.steps_per_pass), "--checkpoint-every": "0",
         "--address": f"{ends[0].address}:6379", "--run-dir": str(folder),
     }  # fmt: skip
-    settings = [word for field in (f"period={PERIOD}", f"lr={race.lr}", *fields) for word in ("--set", field)]
+    settings = [word for field in (*COMMON, f"lr={race.lr}", *ENTRIES[name].settings) for word in ("--set", field)]
     config = [word for field, value in race.config.items() for word in ("--config", f"{field}={value}")]
     words = [word for option in options.items() for word in option]
     deeprelax = str(Path(sys.executable).with_name("deeprelax"))
@@ -174,9 +213,22 @@ else:
     subprocess.run(head.command(sys.executable, "-c", look), check=True)
 
 
-def show(race: Race, peer: Finish, finishes: Sequence[Finish]) -> None:
-    """Print who reached the target when."""
-    columns = ("", "ms a step", "steps", "seconds to the target", "of DDP's", "bar")
+def planned(race: Race, link: str, alone_s: float) -> Mapping[str, float]:
+    """Return the seconds of a step that `deeprelax plan` predicts for each contender."""
+    model = find("fashion_mnist").build(race.config).model()
+    params = sum(parameter.numel() for parameter in model.parameters())
+    made = plan(
+        params=params, replicas=2, link=link, step_s=alone_s, period=PERIOD, servers_beside=True,
+        methods=("ddp", "parle"), steps_per_pass=PERIOD,
+    )  # fmt: skip
+    found = {(one.method, one.transport, one.codec, one.overlap): one.seconds / PERIOD for one in made.predictions}
+    told = {name: found["parle", "server", entry.codec, entry.overlap] for name, entry in ENTRIES.items()}
+    return {DDP: found["ddp", "ring", "float32", True], **told}
+
+
+def show(race: Race, peer: Finish, finishes: Sequence[Finish], plans: Mapping[str, float]) -> None:
+    """Print who reached the target when, and what the plan had said."""
+    columns = ("", "ms a step", "planned", "steps", "seconds to the target", "of DDP's", "bar")
     table = Table(title=f"Test error {race.target:.0%}")
     for column in columns:
         table.add_column(column, justify="right" if column else "left")
@@ -187,6 +239,7 @@ def show(race: Race, peer: Finish, finishes: Sequence[Finish]) -> None:
         table.add_row(
             finish.name,
             f"{1e3 * finish.step_s:.0f}",
+            f"{1e3 * plans[finish.name]:.0f} ({plans[finish.name] / finish.step_s - 1:+.0%})",
             f"{row['step']:.0f}" if row else "not reached",
             f"{row['seconds']:.1f}" if row else "",
             f"{share:.3f}" if share else "",
@@ -197,9 +250,9 @@ def show(race: Race, peer: Finish, finishes: Sequence[Finish]) -> None:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--link", default="100Mbit:20ms", help="Bandwidth and latency, each way.")
-@click.option("--hidden", default=1024, help="Units of the dense layer.")
+@click.option("--hidden", default=2048, help="Units of the dense layer.")
 @click.option("--lr", default=0.05, help="Learning rate of both, constant.")
-@click.option("--steps", default=1000, help="Of each worker at most.")
+@click.option("--steps", default=400, help="Of each worker at most.")
 @click.option("--every", default=50, help=f"Steps between two evaluations, a multiple of {PERIOD}.")
 @click.option("--target", default=0.14, help="Test error.")
 def main(link: str, hidden: int, lr: float, steps: int, every: int, target: float) -> None:
@@ -211,11 +264,8 @@ def main(link: str, hidden: int, lr: float, steps: int, every: int, target: floa
         peer, alone_s = ddp(race, ends)
         console.print(f"Without exchange a step takes {1e3 * alone_s:.1f} ms, DDP {1e3 * peer.step_s:.1f} ms.")
         with cluster(ends):
-            finishes = [
-                coupled(name, fields, race, ends, Path(folder) / str(number))
-                for number, (name, fields) in enumerate(METHODS.items())
-            ]
-    show(race, peer, finishes)
+            finishes = [coupled(name, race, ends, Path(folder) / str(number)) for number, name in enumerate(ENTRIES)]
+    show(race, peer, finishes, planned(race, link, alone_s))
 
 
 if __name__ == "__main__":

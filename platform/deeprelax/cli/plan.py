@@ -28,6 +28,7 @@ _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 @click.option("--replicas-per-node", type=int, help="Replicas that share a node's port.  [default: 1]")
 @click.option("--nodes", type=int, help="Nodes, in place of --replicas-per-node.")
 @click.option("--servers", type=int, default=1, help="Parameter servers, each on a node of its own.")
+@click.option("--servers-beside", is_flag=True, help="The servers are on nodes of replicas instead.")
 @click.option("--method", "methods", multiple=True, help="ddp, diloco, easgd, easgd_async, parle.  [default: all]")
 @click.option("--codec", "codecs", multiple=True, help="float32, bf16, int8, int4, topk (1 %).  [default: all]")
 @click.option("--copy", "copy_rate", default="10GB/s", metavar="RATE", help="A process copies memory at this rate.")
@@ -43,6 +44,7 @@ def plan(
     replicas_per_node: int | None,
     nodes: int | None,
     servers: int,
+    servers_beside: bool,
     methods: tuple[str, ...],
     codecs: tuple[str, ...],
     copy_rate: str,
@@ -71,6 +73,7 @@ def plan(
         steps_per_pass=steps_per_pass,
         replicas_per_node=_per_node(replicas, replicas_per_node, nodes),
         servers=servers,
+        servers_beside=servers_beside,
         methods=methods,
         codecs=codecs,
         copy_bytes_per_s=read_rate(copy_rate),

@@ -24,7 +24,8 @@ class Cluster:
         replicas: n >= 1.
         replicas_per_node: r >= 1; the last node may have fewer.
         link: each node's port.
-        servers: s >= 1 parameter servers, each on a node of its own with an equal slice of the center.
+        servers: s >= 1 parameter servers, each with an equal slice of the center.
+        servers_beside: the servers share nodes with replicas, at most one a node; else each has a node of its own.
         copy_bytes_per_s: bytes that one process copies per second while those beside it do so too, > 0.
 
     Raises:
@@ -35,6 +36,7 @@ class Cluster:
     link: Link
     replicas_per_node: int = 1
     servers: int = 1
+    servers_beside: bool = False
     copy_bytes_per_s: float = COPY_BYTES_PER_S
 
     def __post_init__(self) -> None:
@@ -45,6 +47,8 @@ class Cluster:
             raise ConfigError(
                 f"Invalid replicas_per_node={self.replicas_per_node}. Must be <= replicas={self.replicas}."
             )
+        if self.servers_beside and self.servers > self.nodes:
+            raise ConfigError(f"Invalid servers={self.servers} beside replicas. Must be <= the {self.nodes} nodes.")
         if not self.copy_bytes_per_s > 0:
             raise ConfigError(f"Invalid copy_bytes_per_s={self.copy_bytes_per_s}. Must be > 0.")
 

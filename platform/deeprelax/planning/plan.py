@@ -65,6 +65,7 @@ def plan(
     steps_per_pass: int = 1000,
     replicas_per_node: int = 1,
     servers: int = 1,
+    servers_beside: bool = False,
     methods: Sequence[str] = (),
     codecs: Sequence[str] = (),
     copy_bytes_per_s: float = COPY_BYTES_PER_S,
@@ -84,6 +85,7 @@ def plan(
         steps_per_pass: mini-batch steps of one replica in one data pass, >= 1.
         replicas_per_node: r >= 1.
         servers: s >= 1 parameter servers, each on a node of its own.
+        servers_beside: each on a node of replicas instead.
         methods: of ``ddp diloco easgd easgd_async parle``; none = all.
         codecs: of ``float32 bf16 int8 int4 topk``; none = all.
         copy_bytes_per_s: bytes that one process copies per second, > 0.
@@ -102,6 +104,7 @@ def plan(
         replicas_per_node=replicas_per_node,
         link=read_link(link) if isinstance(link, str) else link,
         servers=servers,
+        servers_beside=servers_beside,
         copy_bytes_per_s=copy_bytes_per_s,
     )
     work = Work(params=params, step_s=step_s, steps_per_pass=steps_per_pass)

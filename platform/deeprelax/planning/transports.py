@@ -81,7 +81,9 @@ def server(cluster: Cluster, params: float, codec: Codec) -> Cost:
         2 α + max(r, n/s) (V + W)/β + 1.5 n/s · 4P/C + 3 · 4P/C
 
     A server's port takes n slices of V/s, a node's port r messages: the busier of the two sets the time (ingress
-    contention). A server adds n slices. Each replica hands its message over, takes the reply and copies it: 3 copies.
+    contention). The port of a server beside r replicas takes n - r slices, and their slices for the other servers:
+    r (1 - 1/s) + (n - r)/s messages in the place of n/s. A server adds n slices. Each replica hands its message over,
+    takes the reply and copies it: 3 copies.
 
     Source: Li et al. 2014, Scaling distributed machine learning with the parameter server, for the layout; the times
     follow from the model above.
@@ -92,7 +94,10 @@ def server(cluster: Cluster, params: float, codec: Codec) -> Cost:
 def _server(cluster: Cluster, params: float, codec: Codec, *, members: int, per_node: int) -> Cost:
     up, down = codec.message_bytes(params), codec.message_bytes(params, members)
     own = cluster.transfer_s(per_node * (up + down))
-    servers = cluster.transfer_s(members / cluster.servers * (up + down))
+    taken = members / cluster.servers
+    if cluster.servers_beside:
+        taken += per_node * (1 - 2 / cluster.servers)
+    servers = cluster.transfer_s(taken * (up + down))
     return Cost(
         latency_s=2 * cluster.latency_s,
         link_s=own,

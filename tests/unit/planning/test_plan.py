@@ -63,6 +63,22 @@ def test_a_server_is_as_slow_as_the_busiest_port(n: int, per_node: int, servers:
     assert cost.link_bytes == per_node * 1e6
 
 
+@pytest.mark.parametrize(("n", "per_node", "servers"), [(2, 1, 1), (6, 1, 3), (6, 2, 3), (6, 3, 2)])
+def test_a_server_beside_replicas_hears_these_without_its_port(n: int, per_node: int, servers: int) -> None:
+    ports = dict.fromkeys(range(n // per_node), 0.0)
+    for replica in range(n):
+        for server_node in range(servers):
+            if replica // per_node != server_node:
+                ports[replica // per_node] += 1e6 / servers
+                ports[server_node] += 1e6 / servers
+    beside = Cluster(replicas=n, replicas_per_node=per_node, link=SLOW, servers=servers, servers_beside=True)
+    cost = server(beside, 250_000, FLOAT32)
+    moving = cost.link_s + cost.server_s - beside.copies_s(250_000, 1.5 * n / servers)
+    assert moving >= 2 * beside.transfer_s(max(ports.values())) * (1 - 1e-12)
+    if servers < n // per_node:  # a node without server sends all it has
+        assert moving == pytest.approx(2 * beside.transfer_s(max(ports.values())))
+
+
 def test_servers_add_and_replicas_copy() -> None:
     cost = server(cluster(6, copy=1e6), 250_000, FLOAT32)
     assert cost.memory_s == pytest.approx(3.0)
@@ -231,6 +247,7 @@ def test_every_plan_is_sound(
         ({"period": 0}, "Invalid period=0"),
         ({"steps_per_pass": 0}, "Invalid steps_per_pass"),
         ({"servers": 0}, "Invalid servers=0"),
+        ({"servers": 999, "servers_beside": True}, "Invalid servers=999 beside replicas"),
         ({"replicas_per_node": 5}, "Must be <= replicas=4"),
         ({"copy_bytes_per_s": 0.0}, "Invalid copy_bytes_per_s"),
         ({"codecs": ["int9"]}, "Unknown codec 'int9'. Must be one of"),
