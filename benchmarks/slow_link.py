@@ -157,15 +157,15 @@ def read(name: str, folder: Path) -> Finish:
     """Return what the logs of a run say."""
     rows = [json.loads(line) for log in sorted(folder.glob("*.jsonl")) for line in log.read_text().splitlines()]
     start = max(row["seconds"] for row in rows if row["event"] == "joined")
-    times = [row["seconds"] for row in rows if row["event"] == "telemetry" and row["replica"] == 1]
+    said = [(row["step"], row["seconds"]) for row in rows if row["event"] == "telemetry" and row["replica"] == 1]
     evaluations = [
         {"step": row["step"], "seconds": row["seconds"] - start, "error": row["center/error"]}
         for row in rows
         if row["event"] == "evaluation"
     ]
     # The median leaves out the exchanges at which replica 0 judges the center while the others wait.
-    period_s = median(later - earlier for earlier, later in pairwise(times))
-    return Finish(name=name, evaluations=evaluations, step_s=period_s / PERIOD)
+    step_s = median((later[1] - earlier[1]) / (later[0] - earlier[0]) for earlier, later in pairwise(said))
+    return Finish(name=name, evaluations=evaluations, step_s=step_s)
 
 
 @contextmanager
