@@ -110,6 +110,7 @@ def report_gap(rows: list[Row]) -> None:
     sys.stderr.write(f"largest gap between two exchanges of a survivor: {gap:.2f} s\n")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_without_elasticity_the_whole_group_starts_again(tmp_path: Path) -> None:
     faults = f"once_in={tmp_path}; 1@500/after_exchange=kill"  # rows of 100 exchanges have reached the driver
@@ -125,6 +126,7 @@ def test_without_elasticity_the_whole_group_starts_again(tmp_path: Path) -> None
         assert {row["members"] for row in done} == {2}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_too_many_losses_end_the_run_with_a_clear_error() -> None:
     job = toy_loop.job(exchanges=10**6, faults="0@25/after_exchange=kill")
@@ -141,6 +143,7 @@ def test_an_error_of_a_replica_comes_back_as_it_was_and_is_not_tried_again() -> 
     assert len(starts) == 2
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_dead_server_ends_the_run_with_a_clear_error() -> None:
     def kill_server(row: Row) -> None:
@@ -240,6 +243,7 @@ def test_ctrl_c_lets_the_replicas_reach_their_next_exchange_and_leaves_nothing_b
     assert err == ""
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_aborts_and_leaves_nothing_behind() -> None:
     code, _, err, left = start_and_interrupt(pause_s=1000.0, replicas=1, presses=2)
     assert code != 0

@@ -1,4 +1,4 @@
-"""The longer faults of ``make test-faults``: phases of an exchange, silence, shards, a driver told to end, growth."""
+"""The longer faults: phases of an exchange, silence, shards, a driver told to end, growth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.faults.toy_loop import Row
 from deeprelax.exchange.server.servers import SHARD_BYTES
 from deeprelax.execution.launch import Tolerance
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("ray_cluster")]
 
 
 @pytest.mark.parametrize("phase", ["before", "inside", "after"])
