@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deeprelax.coupling.base import NO_SCHEDULES, OVERLAPPED, Coupling, Knobs
-from deeprelax.coupling.inner import FlatSgd, Inner, TorchInner, flat_optimizer
 from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
-from deeprelax.errors import CheckpointError, ConfigError
+from deeprelax.errors import ConfigError
 from deeprelax.replica.adaptation import Adaptation, Losses
 from deeprelax.replica.flat import FlatModel
 from deeprelax.replica.flight import Flight
 from deeprelax.replica.fragments import Fragments
+from deeprelax.replica.inner_optimizer import inner_of
 from deeprelax.replica.line import UNSAID, Line
 from deeprelax.replica.local_step import LocalStep
+from deeprelax.replica.saved import refuse_others
 from deeprelax.replica.seeds import derived_seed
 from deeprelax.replica.telemetry import Probe
 from deeprelax.schedules import Position
@@ -73,7 +74,7 @@ class Replica:
         self.weights = self.flat.weights
         self.coupling = coupling
         self.index = index
-        self.inner = _inner(coupling, self.flat, optimizer)
+        self.inner = inner_of(coupling, self.flat, optimizer)
         self.position = Position(steps_per_pass=steps_per_pass, total_steps=total_steps)
         self.elapsed = 0
         self.extras: tuple[Tensor, ...] = ()
@@ -220,7 +221,7 @@ class Replica:
         """
         optimizer = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
         vectors = {name: value for name, value in tensors.items() if name not in (*optimizer, "noise", "loss")}
-        self._refuse_others(vectors)
+        refuse_others(vectors, self.weights, self.coupling, coded=self._line is not None)
         if self._line is not None:
             self._line.restore(vectors)
         for name, value in vectors.items():
@@ -235,22 +236,6 @@ class Replica:
         self.coupling = coupling
         self._move_to(step, exchanges)
         self._count_from(elapsed)
-
-    def _refuse_others(self, vectors: Mapping[str, Tensor]) -> None:
-        """Raise :class:`CheckpointError` unless the vectors are this method's, on this model."""
-        names = ("fast", *self.coupling.vectors, *(() if self._line is None else (UNSAID,)))
-        known = {f"{name}.{i}": w.fast.shape for i, w in enumerate(self.weights) for name in names}
-        optional = {
-            f"{name}.{i}": w.fast.shape for i, w in enumerate(self.weights) for name in ("velocity", OVERLAPPED)
-        }
-        for name in sorted(known.keys() | vectors.keys()):
-            found, wanted = (None if name not in vectors else vectors[name].shape), (known | optional).get(name)
-            if found != wanted:
-                raise CheckpointError(
-                    f"The checkpoint's vector {name!r} has shape {found and tuple(found)}. Must be "
-                    f"{wanted and tuple(wanted)} for {self.coupling.method()} on this model; resume with the config of "
-                    "the run that wrote it."
-                )
 
     def _exchange(self, knobs: Knobs, step: int, *, later: bool = False, whole: bool = False) -> Steps[Reply | None]:
         """Move the slow weights and send the message; take its reply in, or leave it to :meth:`_collect`."""
@@ -408,12 +393,3 @@ class Replica:
 
     def _move_to(self, step: int, exchanges: int) -> None:
         self.position = replace(self.position, step=step, exchanges=exchanges)
-
-
-def _inner(coupling: Coupling, flat: FlatModel, optimizer: Optimizer | None) -> Inner:
-    if optimizer is not None:
-        return TorchInner(optimizer, coupling.spring, owns_lr=coupling.lr is not None)
-    name = coupling.optimizer or "sgd"
-    if name == "sgd":
-        return FlatSgd(coupling.momentum, coupling.nesterov, coupling.weight_decay, coupling.spring)
-    return TorchInner(flat_optimizer(name, flat.weights, coupling.optimizer_options), coupling.spring)
