@@ -77,6 +77,7 @@ def exchanges_of(rows: list[Row], replica: int) -> list[Row]:
     return [row for row in rows if row["event"] == "exchange" and row["replica"] == replica]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_and_poisoned_replicas_start_again_from_the_center_while_the_others_go_on() -> None:
     enough = Enough(20, 1, 2)
