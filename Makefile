@@ -21,7 +21,7 @@ demo: $(VENV)/.run ## train Parle with 3 replicas on Ray, next to SGD at equal g
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev ## run every test but the long ones, and every example in a docstring
-	@$(BIN)/python -m pytest $(PARALLEL) --doctest-modules $(WITHOUT_RAY) $(LIBRARY)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not long" --doctest-modules $(WITHOUT_RAY) $(LIBRARY)
 	@$(BIN)/python -m pytest tests -m "not long" $(addprefix --ignore ,$(wildcard $(WITHOUT_RAY)))
 
 test-fast: $(VENV)/.dev ## run the unit tests: no Ray, under two minutes

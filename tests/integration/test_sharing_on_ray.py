@@ -27,6 +27,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_sweep_that_had_all_slots_makes_room_for_another_and_takes_it_back(tmp_path: Path) -> None:
     import ray

@@ -25,5 +25,6 @@ class TestSQLite(StudyStorageCase):
             yield opened
 
 
+@pytest.mark.long
 def test_leases_in_many_orders() -> None:
     check_leases(examples=12, steps=30)

@@ -162,6 +162,7 @@ def test_packs_lose_nothing_with_their_process_and_have_the_numbers_of_a_fit(tmp
     assert chosen.metrics["center/error"] == result.objectives["center/error"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_no_file_of_tune_holds_the_address_of_the_study(tmp_path: Path) -> None:
     from deeprelax.tuning.sweep.driver import Drive, drive
