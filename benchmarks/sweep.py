@@ -152,7 +152,7 @@ def _tune(what: type[_Trivial | _Fits], trials: int, *, reuse: bool) -> None:
             return {"value": what.value(self._lr), "done": True}
 
     with tempfile.TemporaryDirectory() as folder, quiet_tune(verbose=False):
-        tune.Tuner(
+        results = tune.Tuner(
             tune.with_resources(Plain, {"cpu": 1}),
             param_space={"lr": tune.loguniform(0.01, 0.1)},
             tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=reuse),
@@ -160,6 +160,8 @@ def _tune(what: type[_Trivial | _Fits], trials: int, *, reuse: bool) -> None:
                 storage_path=folder, verbose=0, checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)
             ),
         ).fit()
+    if results.errors:  # Tune raises nothing, and trials that fail at once would be timed
+        raise results.errors[0]
 
 
 def _sweep(trainable: str, trials: int, **fields: Any) -> None:
