@@ -54,7 +54,8 @@ def plan(
     """Predict seconds per data pass, bytes and waiting of DDP and of coupled replicas, over a link.
 
     Every method makes the same number of steps on every replica, so the table compares them at equal gradients; it says
-    nothing about accuracy. Stragglers, lost packets and other traffic are not in the model.
+    nothing about accuracy. Stragglers, lost packets and other traffic are not in the model. Runs go through a server,
+    a ring (under torchrun) or shared memory; trees and node+… are what could be built.
 
     \b
     Examples:

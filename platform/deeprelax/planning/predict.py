@@ -147,7 +147,7 @@ def alone(cluster: Cluster, params: float, codec: Codec) -> tuple[Cost, float]:
 
         exchange  2 α + 2 r V/β + 3 · 4P/C         servers  n/s (V/β + 1.5 · 4P/C)
     """
-    size = codec.message_bytes(params)
+    size = params * codec.bytes_per_parameter
     per_node = cluster.replicas_per_node
     cost = Cost(
         latency_s=2 * cluster.latency_s,

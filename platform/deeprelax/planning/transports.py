@@ -1,6 +1,6 @@
 """What one exchange of one vector costs over each transport.
 
-Legend: P parameters, V bytes of one message, W bytes of the mean that comes back, n replicas on N nodes, r on each,
+Legend: P parameters, V bytes of one message and of the mean that comes back, n replicas on N nodes, r on each,
 s servers, α seconds of latency one way, β bytes per second of a port, C bytes per second of a copy. Model of a message
 of V bytes: α + V/β (Hockney 1994), all ports in use at once, nothing else on the links.
 """
@@ -63,7 +63,7 @@ def ring(cluster: Cluster, params: float, codec: Codec) -> Cost:
 
 def _ring(cluster: Cluster, params: float, codec: Codec, members: int) -> Cost:
     rounds = 2 * (members - 1)
-    moved = rounds / members * codec.message_bytes(params)
+    moved = rounds / members * params * codec.bytes_per_parameter
     return Cost(
         latency_s=rounds * cluster.latency_s,
         link_s=cluster.transfer_s(moved),
@@ -78,7 +78,7 @@ def server(cluster: Cluster, params: float, codec: Codec) -> Cost:
 
     ::
 
-        2 α + max(r, n/s) (V + W)/β + 1.5 n/s · 4P/C + 3 · 4P/C
+        2 α + max(r, n/s) 2 V/β + 1.5 n/s · 4P/C + 3 · 4P/C
 
     A server's port takes n slices of V/s, a node's port r messages: the busier of the two sets the time (ingress
     contention). The port of a server beside r replicas takes n - r slices, and their slices for the other servers:
@@ -92,19 +92,19 @@ def server(cluster: Cluster, params: float, codec: Codec) -> Cost:
 
 
 def _server(cluster: Cluster, params: float, codec: Codec, *, members: int, per_node: int) -> Cost:
-    up, down = codec.message_bytes(params), codec.message_bytes(params, members)
-    own = cluster.transfer_s(per_node * (up + down))
+    size = params * codec.bytes_per_parameter
+    own = cluster.transfer_s(2 * per_node * size)
     taken = members / cluster.servers
     if cluster.servers_beside:
         taken += per_node * (1 - 2 / cluster.servers)
-    servers = cluster.transfer_s(taken * (up + down))
+    servers = cluster.transfer_s(2 * taken * size)
     return Cost(
         latency_s=2 * cluster.latency_s,
         link_s=own,
         server_s=max(0.0, servers - own) + cluster.copies_s(params, ADD * members / cluster.servers),
         memory_s=cluster.copies_s(params, 3),
-        sent_bytes=up,
-        link_bytes=per_node * max(up, down) if cluster.nodes > 1 else 0.0,
+        sent_bytes=size,
+        link_bytes=per_node * size if cluster.nodes > 1 else 0.0,
     )
 
 
@@ -113,10 +113,10 @@ def tree(cluster: Cluster, params: float, codec: Codec) -> Cost:
 
     ::
 
-        Σ over levels j = 1..d of  2 α + f (V_j + W)/β + 1.5 f · 4P/C,   d = ceil(log_f m),  plus 3 · 4P/C
+        Σ over levels j = 1..d of  2 α + 2 f V/β + 1.5 f · 4P/C,   d = ceil(log_f m),  plus 3 · 4P/C
 
-    with m children at the bottom: the nodes if replicas meet inside them, else the replicas. V_j is the mean of what
-    f^(j-1) of them said, V for a dense codec. So time grows with log m at fixed bytes a port.
+    with m children at the bottom: the nodes if replicas meet inside them, else the replicas. So time grows with log m at
+    fixed bytes a port.
     """
     return _tree(cluster, params, codec, members=cluster.replicas, per_node=cluster.replicas_per_node)
 
@@ -130,19 +130,17 @@ def _tree(cluster: Cluster, params: float, codec: Codec, *, members: int, per_no
 
 
 def _tree_of(cluster: Cluster, params: float, codec: Codec, members: int, per_node: int, fan: int) -> Cost:
-    up, down = codec.message_bytes(params), codec.message_bytes(params, members)
-    own = cluster.transfer_s(per_node * (up + down))
-    busy, levels, below = 0.0, 0, 1
-    while below < members:
-        busy += cluster.transfer_s(fan * (codec.message_bytes(params, below) + down))
-        below, levels = below * fan, levels + 1
+    size = params * codec.bytes_per_parameter
+    own = cluster.transfer_s(2 * per_node * size)
+    levels = math.ceil(math.log(members, fan) - 1e-9)
+    busy = cluster.transfer_s(2 * levels * fan * size)
     return Cost(
         latency_s=2 * levels * cluster.latency_s,
         link_s=own,
         server_s=max(0.0, busy - own) + cluster.copies_s(params, ADD * fan * levels),
         memory_s=cluster.copies_s(params, 3),
-        sent_bytes=up,
-        link_bytes=per_node * max(up, down) if cluster.nodes > 1 else 0.0,
+        sent_bytes=size,
+        link_bytes=per_node * size if cluster.nodes > 1 else 0.0,
     )
 
 
@@ -153,8 +151,9 @@ def shared_memory(cluster: Cluster, params: float) -> Cost:
 
         (2 + (r+1)/(2r)) · 4P/C
 
-    Each copies its vector in, averages 1/r of it (reads r slices of P/r, writes one) and copies the mean out: 2.75
-    copies for r = 2, where 2.2 to 3.0 were measured. Nothing is encoded.
+    Each copies its vector in, averages 1/r of it (reads r slices of P/r, writes one) and copies the mean out: what
+    memory traffic allows, 2.75 copies for r = 2. The library's own transport takes more, see benchmarks/README.md.
+    Nothing is encoded.
     """
     r = cluster.replicas_per_node
     if r == 1:
