@@ -54,8 +54,7 @@ def plan(
     """Predict seconds per data pass, bytes and waiting of DDP and of coupled replicas, over a link.
 
     Every method makes the same number of steps on every replica, so the table compares them at equal gradients; it says
-    nothing about accuracy. Stragglers, lost packets and other traffic are not in the model. Runs go through a server,
-    a ring (under torchrun) or shared memory; trees and node+… are what could be built.
+    nothing about accuracy. Stragglers, lost packets and other traffic are not in the model.
 
     \b
     Examples:
@@ -104,16 +103,20 @@ def _per_node(replicas: int, replicas_per_node: int | None, nodes: int | None) -
 
 
 def _shown(made: Plan, top: int) -> list[Prediction]:
-    """Return the fastest predictions and, further down, the best one of every method that is not among them."""
+    """Return the fastest predictions and, further down, the best of every method that runs can go now."""
+    from deeprelax.planning.transports import BUILT
+
     first = list(made.predictions[:top])
-    for prediction in made.predictions[top:]:
-        if prediction.method not in {one.method for one in first}:
-            first.append(prediction)
+    for one in made.predictions[top:]:
+        if one.transport in BUILT and one.method not in {shown.method for shown in first if shown.transport in BUILT}:
+            first.append(one)
     return first
 
 
 def _table(made: Plan, shown: list[Prediction]) -> Table:
     from rich.table import Table
+
+    from deeprelax.planning.transports import BUILT
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("method", "L", "transport", "codec", "overlap"):
@@ -125,7 +128,7 @@ def _table(made: Plan, shown: list[Prediction]) -> Table:
         table.add_row(
             one.method,
             str(one.period),
-            one.transport,
+            one.transport if one.transport in BUILT else f"{one.transport} *",
             one.codec,
             "yes" if one.overlap else "",
             _seconds(one.seconds),
@@ -156,4 +159,4 @@ def _verdict(made: Plan) -> str:
     if "ddp" in methods and best.method != "ddp":
         against = f", {made.best('ddp').seconds / best.seconds:.3g} times as fast as the best DDP"
     words = f"{best.method} over {best.transport} with {best.codec}{', overlapped' if best.overlap else ''}"
-    return f"Fastest: {words}{against}; bound by {best.bound}."
+    return f"Fastest: {words}{against}; bound by {best.bound}. What is marked * could be built, and runs cannot use it."

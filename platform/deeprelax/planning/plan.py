@@ -13,7 +13,7 @@ from deeprelax.planning.cluster import COPY_BYTES_PER_S, Cluster
 from deeprelax.planning.codecs import CODECS, Codec
 from deeprelax.planning.methods import METHODS, Method
 from deeprelax.planning.predict import Prediction, Timing, Work, alone, predict, predict_own_clocks
-from deeprelax.planning.transports import ADDS_ON_THE_WAY, Transport, transports
+from deeprelax.planning.transports import ADDS_ON_THE_WAY, BUILT, Transport, transports
 from deeprelax.planning.units import Link, read_link
 
 T = TypeVar("T")
@@ -35,8 +35,8 @@ class Plan:
 
     @property
     def fastest(self) -> Prediction:
-        """The way that takes least."""
-        return self.predictions[0]
+        """The way that takes least of those that runs can go."""
+        return next(one for one in self.predictions if one.transport in BUILT)
 
     def best(self, method: str) -> Prediction:
         """Return the fastest way to train by one method.

@@ -115,8 +115,8 @@ def tree(cluster: Cluster, params: float, codec: Codec) -> Cost:
 
         Σ over levels j = 1..d of  2 α + 2 f V/β + 1.5 f · 4P/C,   d = ceil(log_f m),  plus 3 · 4P/C
 
-    with m children at the bottom: the nodes if replicas meet inside them, else the replicas. So time grows with log m at
-    fixed bytes a port.
+    with m children at the bottom: the nodes if replicas meet inside them, else the replicas. So time grows with log m
+    at fixed bytes a port.
     """
     return _tree(cluster, params, codec, members=cluster.replicas, per_node=cluster.replicas_per_node)
 
@@ -189,6 +189,8 @@ Transport = Callable[[Cluster, float, Codec], Cost]
 FLAT: Mapping[str, Transport] = {"ring": ring, "server": server, "tree": tree}
 HIERARCHIES: Mapping[str, Transport] = {"node+ring": node_ring, "node+server": node_server, "node+tree": node_tree}
 ADDS_ON_THE_WAY = {"ring", "node+ring"}
+BUILT = {"ring", "server", "shared memory"}
+"""What runs can use; the others are what could be built."""
 
 
 def transports(cluster: Cluster) -> Mapping[str, Transport]:
