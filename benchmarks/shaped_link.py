@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
-import re
 import secrets
 import select
 import struct
@@ -21,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from deeprelax.planning import Link
+
 QUEUE_S = 0.1
 """Seconds of traffic that wait at an end of the link before packets are dropped."""
 
@@ -28,32 +29,6 @@ MTU = 9000
 """Bytes of a packet: jumbo frames, so that carrying them takes little of the cores that train."""
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
-_UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What a link is like, the same both ways.
-
-    Args:
-        bits_per_s: bandwidth of each direction.
-        latency_s: seconds from one end to the other, besides the time at the bandwidth.
-    """
-
-    bits_per_s: float
-    latency_s: float
-
-    @classmethod
-    def parse(cls, text: str) -> Shape:
-        """Return the shape that ``100Mbit:20ms`` means.
-
-        Raises:
-            ValueError: the text is something else.
-        """
-        found = re.fullmatch(r"([\d.]+)([kmg]bit):([\d.]+)ms", text, re.IGNORECASE)
-        if found is None:
-            raise ValueError(f"Invalid link {text!r}. Must be like 100Mbit:20ms.")
-        return cls(bits_per_s=float(found[1]) * _UNITS[found[2].lower()], latency_s=float(found[3]) / 1e3)
 
 
 @dataclass(frozen=True)
@@ -76,8 +51,11 @@ class End:
 
 
 @contextmanager
-def shaped_link(shape: Shape) -> Iterator[tuple[End, End]]:
+def shaped_link(link: Link) -> Iterator[tuple[End, End]]:
     """Hold two joined namespaces; their processes must have ended before this does.
+
+    Args:
+        link: what it is like, the same both ways.
 
     Raises:
         PermissionError: this process is not root.
@@ -89,7 +67,7 @@ def shaped_link(shape: Shape) -> Iterator[tuple[End, End]]:
     ends = End(f"left-{mark}", f"tun-l-{mark}", "10.77.0.1"), End(f"right-{mark}", f"tun-r-{mark}", "10.77.0.2")
     with ExitStack() as stack:
         files = [stack.enter_context(_opened(end)) for end in ends]
-        carrier = multiprocessing.get_context("fork").Process(target=_carry, args=(files, shape), daemon=True)
+        carrier = multiprocessing.get_context("fork").Process(target=_carry, args=(files, link), daemon=True)
         carrier.start()
         stack.callback(carrier.join)
         stack.callback(carrier.terminate)
@@ -127,19 +105,19 @@ class _Direction:
     free_at: float = 0.0
     flying: deque[tuple[float, bytes]] = field(default_factory=deque)
 
-    def take(self, shape: Shape, now: float) -> None:
+    def take(self, link: Link, now: float) -> None:
         packet = os.read(self.source, MTU + 64)
         if self.free_at - now > QUEUE_S:
             return
-        self.free_at = max(now, self.free_at) + 8 * len(packet) / shape.bits_per_s
-        self.flying.append((self.free_at + shape.latency_s, packet))
+        self.free_at = max(now, self.free_at) + len(packet) / link.bytes_per_s
+        self.flying.append((self.free_at + link.latency_s, packet))
 
     def land(self, now: float) -> None:
         while self.flying and self.flying[0][0] <= now:
             os.write(self.sink, self.flying.popleft()[1])
 
 
-def _carry(files: Sequence[int], shape: Shape) -> None:
+def _carry(files: Sequence[int], link: Link) -> None:
     """Carry packets until the process is ended."""
     os.nice(-10)  # late packets would be a slower link
     left, right = files
@@ -150,6 +128,6 @@ def _carry(files: Sequence[int], shape: Shape) -> None:
         ready, _, _ = select.select(files, [], [], timeout)
         now = time.monotonic()
         for file in ready:
-            ways[file].take(shape, now)
+            ways[file].take(link, now)
         for way in ways.values():
             way.land(now)

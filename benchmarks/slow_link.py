@@ -23,10 +23,10 @@ from statistics import median
 
 import click
 from benchmarks.run import console, machine
-from benchmarks.shaped_link import End, Shape, shaped_link
+from benchmarks.shaped_link import End, shaped_link
 from rich.table import Table
 
-from deeprelax.planning import plan
+from deeprelax.planning import plan, read_link
 from deeprelax.registry import find
 
 PERIOD = 25
@@ -260,7 +260,7 @@ def main(link: str, hidden: int, lr: float, steps: int, every: int, target: floa
     config = {"hidden": hidden, "width": 8, "batch_size": 128}
     race = Race(config=config, lr=lr, steps=steps, every=every, target=target, steps_per_pass=-(-60_000 // 128))
     console.print(machine() | vars(race) | {"link": link})
-    with shaped_link(Shape.parse(link)) as ends, tempfile.TemporaryDirectory() as folder:
+    with shaped_link(read_link(link)) as ends, tempfile.TemporaryDirectory() as folder:
         peer, alone_s = ddp(race, ends)
         console.print(f"Without exchange a step takes {1e3 * alone_s:.1f} ms, DDP {1e3 * peer.step_s:.1f} ms.")
         with cluster(ends):

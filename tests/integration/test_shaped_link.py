@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from benchmarks.shaped_link import End, Shape, shaped_link
+from benchmarks.shaped_link import End, shaped_link
+
+from deeprelax.planning import read_link
 
 SERVER = """
 import socket, sys
@@ -46,7 +48,7 @@ def test_latency_and_bandwidth_hold_and_nothing_is_left() -> None:
     if os.geteuid() != 0:
         pytest.skip("Needs root, to make network namespaces.")
     before = namespaces()
-    with shaped_link(Shape.parse("100Mbit:20ms")) as (left, right):
+    with shaped_link(read_link("100Mbit:20ms")) as (left, right):
         assert left.namespace in namespaces()
         with run(left, SERVER, left.address) as server:
             assert server.stdout is not None
@@ -57,8 +59,3 @@ def test_latency_and_bandwidth_hold_and_nothing_is_left() -> None:
     assert there_and_back >= 0.040
     assert transfer >= 0.040 + 8e6 / 100e6
     assert namespaces() == before
-
-
-def test_a_word_that_is_no_link_is_refused() -> None:
-    with pytest.raises(ValueError, match="100Mbit:20ms"):
-        Shape.parse("fast")
