@@ -1,7 +1,8 @@
 """The durable record of a sweep in a database, shared by any number of drivers on any number of clusters."""
 
+from deeprelax.tuning.study.database import Listed
 from deeprelax.tuning.study.grid import grid
-from deeprelax.tuning.study.listing import Listed, list_studies
+from deeprelax.tuning.study.listing import list_studies
 from deeprelax.tuning.study.outbox import together
 from deeprelax.tuning.study.study import Study
 from deeprelax.tuning.study.terms import Terms

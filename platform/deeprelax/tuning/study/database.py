@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -14,12 +15,28 @@ from deeprelax.errors import StudyError
 from deeprelax.tuning.study.address import Address
 from deeprelax.tuning.study.joining import TERMS, unknown
 from deeprelax.tuning.study.leases import GRACE_S
-from deeprelax.tuning.study.ledger import OUTCOME, Ledger
+from deeprelax.tuning.study.ledger import Ledger
 from deeprelax.tuning.study.link import OPENING_S
-from deeprelax.tuning.study.listing import Listed
 from deeprelax.tuning.study.storage import PatientStorage, open_storage
 from deeprelax.tuning.study.study import STOP
 from deeprelax.tuning.study.terms import Terms
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A study in a list.
+
+    Args:
+        name: of the study.
+        terms: what its drivers agreed on.
+        counts: see :meth:`Study.counts <deeprelax.tuning.study.study.Study.counts>`.
+        done: how many of its trials have their outcome.
+    """
+
+    name: str
+    terms: Terms
+    counts: Mapping[str, int]
+    done: int
 
 
 class Database:
@@ -43,7 +60,7 @@ class Database:
         for study in self.storage.get_all_studies():
             if TERMS in study.user_attrs:
                 terms = Terms.from_json(study.user_attrs[TERMS])
-                ledger = Ledger.of(self._cached.get_all_trials(study._study_id, deepcopy=False), terms)
+                ledger = Ledger.of(self._cached.get_all_trials(self._id(study.study_name), deepcopy=False), terms)
                 found.append(Listed(study.study_name, terms, ledger.counts(), ledger.done))
         return found
 
@@ -89,11 +106,8 @@ class Database:
         if trial is None or trial.state != TrialState.RUNNING:
             raise StudyError(f"Invalid trial {number} of {name!r}: {_state(trial)}. Must be running.")
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self._id(name), number)
-        try:
-            self.storage.set_trial_user_attr(trial_id, OUTCOME, {"kind": "failed", "why": why})
-            self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        except UpdateFinishedTrialError:
-            raise StudyError(f"Invalid trial {number} of {name!r}: it has just ended by itself.") from None
+        if not self.storage.fail(trial_id, {"kind": "failed", "why": why}):
+            raise StudyError(f"Invalid trial {number} of {name!r}: it has just ended by itself.")
 
     def close(self) -> None:
         """Close all connections."""

@@ -16,11 +16,11 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
 from optuna.trial import TrialState
@@ -31,9 +31,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from deeprelax.errors import StudyError
 from deeprelax.tuning.study.address import Address
+from deeprelax.tuning.study.ledger import OUTCOME
 from deeprelax.tuning.study.link import OPENING_S, Link
 from deeprelax.tuning.study.problems import MISSING_DRIVER
 from deeprelax.tuning.study.session import JoinedSession
+from deeprelax.tuning.study.terms import Json
 
 BUSY_S = 30
 """Seconds to wait for another process's transaction on an SQLite file."""
@@ -151,6 +153,14 @@ class PatientStorage(RDBStorage):
             return set(self.session.scalars(finished))
 
         return self.together(once)
+
+    def fail(self, trial_id: int, outcome: Mapping[str, Json]) -> bool:
+        """End a trial as failed; return whether it had not ended before."""
+        try:
+            self.set_trial_user_attr(trial_id, OUTCOME, dict(outcome))
+            return self.set_trial_state_values(trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            return False
 
     def close(self) -> None:
         """Close all connections."""

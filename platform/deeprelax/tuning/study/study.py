@@ -19,7 +19,7 @@ from deeprelax.tuning.study import leases as lease
 from deeprelax.tuning.study.address import Address
 from deeprelax.tuning.study.driver import describe_driver
 from deeprelax.tuning.study.joining import Joined, join
-from deeprelax.tuning.study.ledger import ATTEMPT, DRIVER, OUTCOME, RETRY_OF, SLOT, Attempt, Ledger
+from deeprelax.tuning.study.ledger import ATTEMPT, DRIVER, RETRY_OF, SLOT, Attempt, Ledger
 from deeprelax.tuning.study.link import OPENING_S, PATIENCE_S
 from deeprelax.tuning.study.samplers import sampler_for
 from deeprelax.tuning.study.storage import PatientStorage, open_storage, quiet
@@ -286,17 +286,12 @@ class Study:
         return study
 
     def _remove(self, duplicate: FrozenTrial) -> None:
-        self._fail(self._trial_id(duplicate), {"kind": "duplicate", "why": "made by two drivers at the same time"})
+        self._storage.fail(
+            self._trial_id(duplicate), {"kind": "duplicate", "why": "made by two drivers at the same time"}
+        )
 
     def _give_back(self, trial_id: int) -> None:
-        self._fail(trial_id, {"kind": "preempted", "why": "its driver has left the study"})
-
-    def _fail(self, trial_id: int, outcome: Mapping[str, Json]) -> None:
-        try:
-            self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome)
-            self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        except UpdateFinishedTrialError:
-            pass  # somebody else was faster
+        self._storage.fail(trial_id, {"kind": "preempted", "why": "its driver has left the study"})
 
     def _hold_leases(self, heartbeat_s: float, grace_s: float) -> None:
         self.leases = lease.Leases(self._renew, every_s=heartbeat_s, grace_s=grace_s)
