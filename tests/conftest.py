@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.faults.postgres import BIN, Postgres
 
 # Before anything imports torch or Ray: both read these once.
 os.environ.update(
@@ -35,6 +36,14 @@ def needs() -> Callable[[str, str], None]:
         pytest.skip(reason)
 
     return check
+
+
+@pytest.fixture(scope="module")
+def postgres(needs: Callable[[str, str], None]) -> Iterator[Postgres]:
+    """Hold a real PostgreSQL of the module's own, for it may be killed."""
+    needs("postgresql", str(BIN / "initdb"))
+    with Postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

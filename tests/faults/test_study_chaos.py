@@ -11,26 +11,19 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 from tests.faults import study_driver
-from tests.faults.postgres import BIN, Postgres
+from tests.faults.postgres import Postgres
 
 from deeprelax.tuning.study import Study
 from deeprelax.tuning.study.ledger import DRIVER, SLOT
 
 TRIALS = 24
 ROUNDS = int(os.environ.get("DEEPRELAX_CHAOS_ROUNDS", "2"))
-
-
-@pytest.fixture(scope="module")
-def postgres(needs: Callable[[str, str], None]) -> Iterator[Postgres]:
-    needs("postgresql", str(BIN / "initdb"))
-    with Postgres() as server:
-        yield server
 
 
 @pytest.mark.long

@@ -18,7 +18,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from tests.faults import sweep_driver
 from tests.faults.fleet import Driver, Fleet
-from tests.faults.postgres import BIN, Postgres
+from tests.faults.postgres import Postgres
 
 from deeprelax.errors import StudyError
 from deeprelax.execution.result import load_result
@@ -32,13 +32,6 @@ STARVED_S = 200.0
 """Enough for anything, also while other programs have the cores."""
 
 pytestmark = pytest.mark.timeout(2 * STARVED_S)
-
-
-@pytest.fixture(scope="module")
-def postgres(needs: Callable[[str, str], None]) -> Iterator[Postgres]:
-    needs("postgresql", str(BIN / "initdb"))
-    with Postgres() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

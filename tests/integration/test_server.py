@@ -12,8 +12,9 @@ import pytest
 import ray
 import torch
 from tests.faults import toy_loop
+from tests.unit.linear_loop import steps_of
 
-from deeprelax.coupling import Coupling, Diloco, LocalSgd
+from deeprelax.coupling import Diloco, LocalSgd
 from deeprelax.coupling.message import CenterStep, Message, Reply
 from deeprelax.errors import ExchangeError, StartAgainError
 from deeprelax.exchange.base import drive
@@ -29,7 +30,7 @@ from deeprelax.exchange.shared_memory.client import SharedMemoryExchange
 from deeprelax.execution.watch import revived
 from deeprelax.execution.worker import Assignment
 from deeprelax.execution.worker import run_replica as run_worker
-from deeprelax.replica.replica import Replica, Steps
+from deeprelax.replica.replica import Steps
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -113,12 +114,12 @@ def test_coded_and_overlapped_replicas_get_the_numbers_of_one_process_and_every_
     start: Start, codec: str, overlap: int, fragments: int, transport: Transport, servers_used: int
 ) -> None:
     coupling = Diloco(replicas=2, lr=0.1, period=4, codec=codec, overlap=overlap, fragments=fragments)
-    expected, here = Rounds(), [steps_of(coupling, a) for a in range(2)]
+    expected, here = Rounds(), [steps_of(coupling, a, 24) for a in range(2)]
     run_together([loop for _, loop in here], expected)
     servers = start(2, parameter_bytes=servers_used * SHARD_BYTES)
     assert 1 + len(servers.handles.shards) == servers_used
 
-    there = [steps_of(coupling, a) for a in range(2)]
+    there = [steps_of(coupling, a, 24) for a in range(2)]
 
     def run(index: int) -> Meter:
         exchange = open_exchange(transport, servers.handles, index, 2, round_timeout_s=60.0).exchange
@@ -146,10 +147,10 @@ def test_a_server_that_dies_while_messages_travel_changes_no_number(
     start: Start, transport: Transport, overlap: int
 ) -> None:
     coupling = LocalSgd(replicas=2, lr=0.1, period=4, overlap=overlap)
-    expected, here = Rounds(), [steps_of(coupling, a) for a in range(2)]
+    expected, here = Rounds(), [steps_of(coupling, a, 24) for a in range(2)]
     run_together([loop for _, loop in here], expected)
     servers = start(2, max_restarts=1)
-    there = [steps_of(coupling, a) for a in range(2)]
+    there = [steps_of(coupling, a, 24) for a in range(2)]
 
     def run(index: int) -> None:
         exchange, why_not = open_exchange(transport, servers.handles, index, 2, round_timeout_s=60.0)
@@ -179,23 +180,6 @@ def killing(loop: Steps[None], servers: CenterServers) -> Steps[None]:
             message = loop.send(reply)
         except StopIteration:
             return
-
-
-def steps_of(coupling: Coupling, index: int) -> tuple[Replica, Steps[None]]:
-    """Return a replica of 12,000 parameters and its loop of 24 steps: a join and six periods."""
-    torch.manual_seed(0)
-    replica = Replica(torch.nn.Linear(300, 40), coupling, index=index, total_steps=24)
-
-    def loop() -> Steps[None]:
-        yield from replica.join()
-        for step in range(24):
-            replica.flat.zero_grad()
-            inputs = torch.randn(8, 300, generator=torch.Generator().manual_seed(100 * index + step))
-            replica.flat.model(inputs).square().mean().backward()
-            yield from replica.step()
-        yield from replica.finish()
-
-    return replica, loop()
 
 
 @pytest.mark.parametrize("transports", [("auto", "auto"), ("server", "auto")])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 from optuna.storages import BaseStorage
 from sqlalchemy import text
-from tests.faults.postgres import BIN, PASSWORD, QUOTED, USER, Postgres
+from tests.faults.postgres import PASSWORD, QUOTED, USER, Postgres
 from tests.unit.tuning.conformance import StudyStorageCase
 from tests.unit.tuning.studies import terms
 
@@ -20,13 +20,6 @@ from deeprelax.tuning.study.address import Address
 from deeprelax.tuning.study.storage import PatientStorage, open_storage
 
 pytestmark = pytest.mark.xdist_group("postgresql")  # one server for all
-
-
-@pytest.fixture(scope="module")
-def postgres(needs: Callable[[str, str], None]) -> Iterator[Postgres]:
-    needs("postgresql", str(BIN / "initdb"))
-    with Postgres() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -14,8 +13,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from pydantic import BaseModel
-from tests.unit.toytasks import ToyConfig, toy
+from tests.integration.mortal import MORTAL, flagged
+from tests.unit.toytasks import toy
 from tests.unit.tuning.sweeps import SECRET, Heard, agreed, study_url, sweeping, toy_space
 
 import deeprelax
@@ -23,28 +22,12 @@ from deeprelax.cli import main
 from deeprelax.errors import StudyError
 from deeprelax.reference import refer
 from deeprelax.registry import find
-from deeprelax.replica.task import Task
 from deeprelax.tuning.space import Choice, Constant, Int, SearchSpace
 from deeprelax.tuning.study import Study
 from deeprelax.tuning.sweep.feasible import Feasible
 
 PARLE = "deeprelax_search_spaces.parle:parle"
 SMALL = {"model": "mlp", "hidden": 32}
-
-
-class MortalConfig(BaseModel):
-    """Where it stands which process may live."""
-
-    flag: str
-
-
-def mortal(config: MortalConfig) -> Task:
-    """Kill the first process that is not the driver, once."""
-    flag = Path(config.flag)
-    if flag.exists() and flag.read_text() != str(os.getpid()):
-        flag.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return toy(ToyConfig())
 
 
 @pytest.fixture(autouse=True)
@@ -121,10 +104,9 @@ def test_a_grid_is_trained_whole_under_a_scheduler_that_pauses_by_default(tmp_pa
 @pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_worker_costs_one_attempt(tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
-    flag.write_text(str(os.getpid()))
+    flag = flagged(tmp_path)
     result = deeprelax.sweep(
-        f"{__file__}:mortal",
+        MORTAL,
         space=toy_space(),
         config={"flag": str(flag)},
         trials=3,
@@ -140,10 +122,9 @@ def test_a_killed_worker_costs_one_attempt(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_packs_lose_nothing_with_their_process_and_have_the_numbers_of_a_fit(tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
-    flag.write_text(str(os.getpid()))
+    flag = flagged(tmp_path)
     result = deeprelax.sweep(
-        f"{__file__}:mortal",
+        MORTAL,
         space=toy_space(),
         config={"flag": str(flag)},
         trials=16,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,30 +11,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from pydantic import BaseModel
-from tests.unit.toytasks import TOY, ToyConfig, toy
+from tests.integration.mortal import MORTAL, flagged
+from tests.unit.toytasks import TOY
 from tests.unit.tuning.sweeps import study_url, toy_space
 
 import deeprelax
 from deeprelax.cli import main
 from deeprelax.execution.learned import load_learned
 from deeprelax.replica.checkpoint import newest
-from deeprelax.replica.task import Task
-
-
-class MortalConfig(BaseModel):
-    """Where it stands which process may live."""
-
-    flag: str
-
-
-def mortal(config: MortalConfig) -> Task:
-    """Kill the first process that is not the driver, once."""
-    flag = Path(config.flag)
-    if flag.exists() and flag.read_text() != str(os.getpid()):
-        flag.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return toy(ToyConfig())
 
 
 @pytest.fixture(autouse=True)
@@ -113,9 +95,8 @@ def test_what_a_population_finds_can_be_repeated_and_its_disk_does_not_grow(tmp_
 @pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_population_goes_on_without_a_trial_whose_process_was_killed(tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
-    flag.write_text(str(os.getpid()))
-    result = population_sweep(f"{__file__}:mortal", tmp_path, config={"flag": str(flag)}, trials=3, population=3)
+    flag = flagged(tmp_path)
+    result = population_sweep(MORTAL, tmp_path, config={"flag": str(flag)}, trials=3, population=3)
     assert not flag.exists()
     assert (result.counts["complete"], result.counts["failed"]) == (3, 1)
     assert complete_checkpoints(tmp_path / "runs/sweeps") == 0

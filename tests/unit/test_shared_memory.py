@@ -18,13 +18,14 @@ import pytest
 import torch
 from tests.faults import toy_loop
 from tests.unit.heads import Host, hosted
+from tests.unit.linear_loop import steps_of
 from tests.unit.quadratics import Quadratic, noise_table, spread_starts
 from tests.unit.test_coupled import STEPS, TOGETHER, coupling_of, expected, loop_of_a_user
-from torch import Tensor, nn
+from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from deeprelax import Coupled
-from deeprelax.coupling import METHODS, Coupling
+from deeprelax.coupling import METHODS
 from deeprelax.coupling.codec import Int8, TopK
 from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
 from deeprelax.errors import ExchangeError, StartAgainError
@@ -40,7 +41,6 @@ from deeprelax.exchange.shared_memory.crew import Crew
 from deeprelax.exchange.shared_memory.line import Line
 from deeprelax.exchange.shared_memory.vectors import SharedVectors
 from deeprelax.exchange.shared_memory.words import read_message, read_reply, write_message, write_reply
-from deeprelax.replica.replica import Replica, Steps
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def test_coded_overlapped_and_fragmented_messages_arrive_as_in_one_process_bit_f
     name: str, fields: dict[str, Any]
 ) -> None:
     coupling = METHODS[name](replicas=2, lr=0.1, period=6, **fields)
-    rounds, here, there = Rounds(), *([steps_of(coupling, a) for a in range(2)] for _ in range(2))
+    rounds, here, there = Rounds(), *([steps_of(coupling, a, 23) for a in range(2)] for _ in range(2))
     run_together([loop for _, loop in here], rounds)
 
     def run(replica: int, host: Host) -> None:
@@ -156,23 +156,6 @@ def test_coded_overlapped_and_fragmented_messages_arrive_as_in_one_process_bit_f
     assert all(torch.equal(state[name], other[name]) for name in state)
     assert moved.meter == rounds.meter
     assert shared <= coupling.fragments + 2, "memory is used again: by each fragment, by all, by who joins"
-
-
-def steps_of(coupling: Coupling, index: int) -> tuple[Replica, Steps[None]]:
-    """Return a replica of 12,040 parameters and its loop of 23 steps, so that its last period is incomplete."""
-    torch.manual_seed(0)
-    replica = Replica(nn.Linear(300, 40), coupling, index=index, total_steps=23)
-
-    def loop() -> Steps[None]:
-        yield from replica.join()
-        for step in range(23):
-            replica.flat.zero_grad()
-            inputs = torch.randn(8, 300, generator=torch.Generator().manual_seed(100 * index + step))
-            replica.flat.model(inputs).square().mean().backward()
-            yield from replica.step()
-        yield from replica.finish()
-
-    return replica, loop()
 
 
 def test_blocks_and_threads_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
