@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from deeprelax.coupling.message import CenterStep, Kind, Message, Reply
 from deeprelax.replica.replica import Steps
-from deeprelax.testing import FaultInjector, FaultPlan
+from deeprelax.testing.injection import injector_of
 
 ENTRY = "tests.faults.toy_loop:quadratic"
 
@@ -43,6 +43,7 @@ def job(
         "kind": kind,
         "faults": faults,
         "checkpoints": "/nonexistent",
+        "run": uuid.uuid4().hex,
         "threads": 1,
     }
 
@@ -55,15 +56,9 @@ def quadratic(
     center_state: Callable[[], Mapping[str, Tensor]],  # noqa: ARG001 - likewise
 ) -> Steps[None]:
     """Descend to a minimum of the replica's own; the center is pulled to the mean of the minima."""
-    faults = injector(str(job["faults"]), replica)
+    faults = injector_of(str(job["faults"]), replica, str(job["run"]))
     loop = descend(job, replica, emit)
     return faults.around(loop) if faults.active else loop
-
-
-@cache
-def injector(faults: str, replica: int) -> FaultInjector:
-    """Return the injector of this process: what has happened does not happen again to a replica that starts again."""
-    return FaultInjector(FaultPlan.parse(faults), replica)
 
 
 def descend(job: Mapping[str, object], replica: int, emit: Callable[[Row], None]) -> Steps[None]:

@@ -18,7 +18,7 @@ from deeprelax.replica.loop import Emit, Training
 from deeprelax.replica.replica import Steps
 from deeprelax.replica.task import Task
 from deeprelax.testing.faults import FaultPlan
-from deeprelax.testing.injection import FaultInjector
+from deeprelax.testing.injection import injector_of
 
 ENTRY = "deeprelax.execution.entry:replica_loop"
 
@@ -42,7 +42,7 @@ def replica_loop(
     config = RunConfig(**cast("dict[str, object]", job["config"]))
     reference = Reference(**cast("dict[str, str]", job["reference"]))
     task = config.judged(resolve(reference).build(config.trainable_config))
-    faults = FaultInjector(FaultPlan.from_job(job), replica)
+    faults = injector_of(str(job["faults"]), replica, str(job["checkpoints"]))
     emit = faults.watching(emit)
     training = make_training(
         task, config, replica, torch.device(device), emit, center_state, Path(str(job["checkpoints"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -136,11 +135,6 @@ class FaultPlan:
         folders = [word.removeprefix("once_in=") for word in words if word.startswith("once_in=")]
         faults = tuple(Fault.parse(word) for word in words if not word.startswith("once_in="))
         return cls(faults=faults, once_in=folders[-1] if folders else None)
-
-    @classmethod
-    def from_job(cls, job: Mapping[str, object]) -> FaultPlan:
-        """Return the plan of a worker's job: its ``faults``, if it has any."""
-        return cls.parse(str(job.get("faults") or ""))
 
     @staticmethod
     def text_of_environment() -> str:

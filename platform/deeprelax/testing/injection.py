@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -149,3 +150,18 @@ def _poison(weights: Iterable[Tensor], value: float) -> None:
         for vector in weights:
             # All bits set is no number in any codec.
             vector.fill_(value if vector.is_floating_point() else 255)
+
+
+@cache
+def injector_of(faults: str, replica: int, run: str) -> FaultInjector:
+    """Return this process's injector of one replica of one run.
+
+    There is one, so that what has happened does not happen again to a replica that starts again in its process.
+
+    Args:
+        faults: text of the plan.
+        replica: index a.
+        run: unlike any other run's, such as the folder of its checkpoints.
+    """
+    assert run, "a process may run several runs, each with its own faults"
+    return FaultInjector(FaultPlan.parse(faults), replica)

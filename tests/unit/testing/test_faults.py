@@ -25,8 +25,10 @@ from deeprelax.exchange.rounds import Rounds
 from deeprelax.execution.entry import make_job, replica_loop
 from deeprelax.reference import refer
 from deeprelax.replica.loop import Event
+from deeprelax.replica.replica import Steps
 from deeprelax.testing import FAULTS_VARIABLE, Fault, FaultInjector, FaultPlan
 from deeprelax.testing.faults import ACTIONS, PHASES
+from deeprelax.testing.injection import injector_of
 
 # As text.
 
@@ -103,10 +105,21 @@ def test_a_plan_survives_as_text(drawn: list[tuple[Any, ...]], folder: str | Non
 
 def test_the_environment_reaches_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FAULTS_VARIABLE, "1@5/step=kill")
-    assert FaultPlan.from_job(job_of(tmp_path)).faults == (Fault.parse("1@5/step=kill"),)
+    assert FaultPlan.parse(str(job_of(tmp_path)["faults"])).faults == (Fault.parse("1@5/step=kill"),)
     monkeypatch.setenv(FAULTS_VARIABLE, "oops")
     with pytest.raises(ConfigError, match=f"Invalid {FAULTS_VARIABLE}: Invalid fault 'oops'"):
         job_of(tmp_path)
+
+
+def test_a_replica_that_starts_again_in_its_process_meets_no_fault_twice() -> None:
+    def loop() -> Steps[None]:
+        yield Message(kind="center", vectors=(torch.ones(2),), step=1, exchanges=0)
+
+    def is_poisoned(run: str) -> bool:
+        said = next(injector_of("1@1/before_exchange=poison", 1, run).around(loop()))
+        return not bool(said.vectors[0].isfinite().all())
+
+    assert [is_poisoned(run) for run in ("one", "one", "another")] == [True, False, True]
 
 
 # In a replica's real loop.
